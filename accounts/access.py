@@ -1,0 +1,56 @@
+"""Who may see a tenant's pages. They live under /o/<slug>/; an outsider gets 404, as if it did not exist."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec
+
+from django.contrib.auth.decorators import login_required
+from django.core.exceptions import PermissionDenied
+from django.http import Http404, HttpRequest, HttpResponse
+
+from accounts.models import Membership, User
+
+P = ParamSpec("P")
+TenantView = Callable[Concatenate["TenantRequest", P], HttpResponse]
+
+
+class TenantRequest(HttpRequest):
+    """A request inside an organization, as views under ``@organization_required`` receive it."""
+
+    user: User
+    membership: Membership
+
+
+def organization_required(view: TenantView[P]) -> Callable[..., HttpResponse]:
+    """Turn the ``slug`` of the URL into ``request.membership`` (with its organization), or 404."""
+
+    @wraps(view)
+    def for_members(request: Any, slug: str, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        membership = (
+            Membership.objects.select_related("organization")
+            .filter(user=request.user, organization__slug=slug)
+            .first()
+        )
+        if membership is None:
+            raise Http404("No such organization.")
+        request.membership = membership
+        return view(request, *args, **kwargs)
+
+    return login_required(for_members)
+
+
+def role_required(*roles: Membership.Role) -> Callable[[TenantView[P]], TenantView[P]]:
+    """Refuse members without one of ``roles`` (403). Goes below ``@organization_required``."""
+
+    def decorate(view: TenantView[P]) -> TenantView[P]:
+        @wraps(view)
+        def for_roles(request: TenantRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+            if request.membership.role not in roles:
+                raise PermissionDenied
+            return view(request, *args, **kwargs)
+
+        return for_roles
+
+    return decorate

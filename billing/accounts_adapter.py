@@ -1,0 +1,5 @@
+from accounts.adapter import AccountsAdapter
+
+
+class BillingAccountsAdapter(AccountsAdapter):
+    pass

@@ -1,0 +1,308 @@
+"""Every setting, in one file. Values come from the environment; `.env.example` lists them all.
+
+Nothing here guesses in production: with DEBUG off, a value that is missing or unsafe stops the start
+(`production.py` names it and says what to set).
+"""
+
+import os
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import environ
+from csp.constants import NONE, SELF
+
+from marketplace_saas import production
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+
+# The demo and the tests set ENV_FILE to nothing: they never see a developer's own values.
+env = environ.Env()
+_env_file = os.environ.get("ENV_FILE", str(BASE_DIR / ".env"))
+if _env_file and Path(_env_file).exists():
+    env.read_env(_env_file)
+
+DEBUG = env.bool("DEBUG", default=False)
+SECRET_KEY = env.str("SECRET_KEY", default=production.DEVELOPMENT_SECRET)
+SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
+# Signs the audit chains. Apart from SECRET_KEY, so that rotating that one does not break old links.
+AUDIT_KEY = env.str("AUDIT_KEY", default=production.DEVELOPMENT_SECRET)
+
+# The one address buyers use. Mails and the sign-in cookies follow it.
+SITE_URL = env.str("SITE_URL", default="http://localhost:8000").rstrip("/")
+ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1"] if DEBUG else [])
+CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
+TRUSTED_PROXY_COUNT = env.int("TRUSTED_PROXY_COUNT", default=0)
+
+# Where a laptop keeps what production keeps in PostgreSQL, Redis and a mail server.
+DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / ".run")))
+
+# --- Who the seller is -----------------------------------------------------------------------------------
+SITE_NAME = env.str("SITE_NAME", default="Acme Reports")
+SUPPORT_EMAIL = env.str("SUPPORT_EMAIL", default="support@acme.example")
+MARKETPLACE_LISTING_URL = env.str(
+    "MARKETPLACE_LISTING_URL", default="https://aws.amazon.com/marketplace/search/results?searchTerms=saas"
+)
+SIGNUP_WITHOUT_PURCHASE = env.bool("SIGNUP_WITHOUT_PURCHASE", default=True)
+
+# --- What the product sells ------------------------------------------------------------------------------
+# The products and dimensions of the AWS listing: `manage.py load_catalog` copies the file to the database.
+MARKETPLACE_CATALOG = Path(env.str("MARKETPLACE_CATALOG", default=str(BASE_DIR / "marketplace_saas/catalog.json")))
+
+# Feature -> what grants it. `dimensions`: an entitlement to any of them. `products`: a subscription has no
+# entitlements, so an active agreement of one of these product codes is enough. `quota`: the dimension whose
+# quantity is the limit.
+FEATURES: dict[str, dict[str, Any]] = {
+    "reports": {
+        "dimensions": ["included_pages", "reports"],
+        "products": ["reports-payg", "reports-classic"],
+        "quota": "included_pages",
+    },
+}
+
+# --- AWS -------------------------------------------------------------------------------------------------
+# Credentials, and in local runs the simulator's address, are botocore's own AWS_* variables.
+MARKETPLACE = {
+    # Usage of one license-hour must always go to the same Region, or AWS bills it once per Region.
+    "metering_region": env.str("MARKETPLACE_METERING_REGION", default="us-east-1"),
+    # A role in the account that published the product, when the app runs in another one.
+    "role_arn": env.str("MARKETPLACE_ROLE_ARN", default="") or None,
+    "role_external_id": env.str("MARKETPLACE_ROLE_EXTERNAL_ID", default="") or None,
+    "describe_agreements": env.bool("MARKETPLACE_DESCRIBE_AGREEMENTS", default=False),
+    "connect_timeout": env.float("MARKETPLACE_CONNECT_TIMEOUT", default=3.0),
+    "read_timeout": env.float("MARKETPLACE_READ_TIMEOUT", default=10.0),
+}
+MARKETPLACE_EVENT_QUEUES = env.list("MARKETPLACE_EVENT_QUEUES", default=[])
+
+# --- Applications ----------------------------------------------------------------------------------------
+INSTALLED_APPS = [
+    "unfold.apps.BasicAppConfig",
+    "django.contrib.admin.apps.SimpleAdminConfig",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.humanize",
+    "django.contrib.messages",
+    "django.contrib.sessions",
+    "django.contrib.staticfiles",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.usersessions",
+    "csp",
+    "accounts",
+    "billing",
+    "marketplace_saas",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "csp.middleware.CSPMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "allauth.account.middleware.AccountMiddleware",
+    "allauth.usersessions.middleware.UserSessionsMiddleware",
+]
+
+ROOT_URLCONF = "marketplace_saas.urls"
+WSGI_APPLICATION = "marketplace_saas.wsgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates", BASE_DIR / "marketplace_saas/example/templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.debug",
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+                "marketplace_saas.context.site",
+            ],
+        },
+    },
+]
+
+# --- Data ------------------------------------------------------------------------------------------------
+if DEBUG:
+    for _folder in ("mail", "broker/messages", "broker/control"):
+        (DATA_DIR / _folder).mkdir(parents=True, exist_ok=True)
+
+DATABASES = {"default": env.db("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}")}
+if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
+    # IMMEDIATE: a transaction that will write takes its lock at the start, so that two writers queue
+    # instead of failing half way. WAL: readers never wait for the writer.
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 20,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    }
+else:
+    DATABASES["default"]["CONN_MAX_AGE"] = env.int("DATABASE_CONN_MAX_AGE", default=60)
+    DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+REDIS_URL = env.str("REDIS_URL", default="")
+CACHES: dict[str, dict[str, Any]] = {
+    "default": (
+        {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
+        if REDIS_URL
+        else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    )
+}
+
+# --- Background work: database rows are the queue, Celery only rings the bell -----------------------------
+CELERY_BROKER_URL = REDIS_URL or "filesystem://"
+if not REDIS_URL:
+    CELERY_BROKER_TRANSPORT_OPTIONS = {
+        "data_folder_in": str(DATA_DIR / "broker/messages"),
+        "data_folder_out": str(DATA_DIR / "broker/messages"),
+        "control_folder": str(DATA_DIR / "broker/control"),
+    }
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_ACKS_LATE = True
+CELERY_TASK_TIME_LIMIT = 900
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat-schedule")
+
+
+def _every(task: str, every: timedelta) -> dict[str, Any]:
+    # A bell rung while nobody listened is worthless once the next one rings.
+    return {"task": task, "schedule": every, "options": {"expires": every.total_seconds()}}
+
+
+CELERY_BEAT_SCHEDULE: dict[str, Any] = {
+    "poll-events": _every("billing.tasks.poll_events", timedelta(seconds=20)),
+    "run-effects": _every("billing.tasks.run_effects", timedelta(minutes=1)),
+    "advance-lifecycles": _every("billing.tasks.advance_lifecycles", timedelta(minutes=1)),
+    "sync-entitlements": _every("billing.tasks.sync_entitlements", timedelta(hours=1)),
+    "close-hours": _every("billing.tasks.close_hours", timedelta(minutes=5)),
+    "submit-metering": _every("billing.tasks.submit_metering", timedelta(minutes=5)),
+}
+
+# --- People ----------------------------------------------------------------------------------------------
+AUTH_USER_MODEL = "accounts.User"
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    "allauth.account.auth_backends.AuthenticationBackend",
+]
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+# What billing may decide about people: see accounts/adapter.py.
+ACCOUNTS_ADAPTER = "billing.accounts_adapter.BillingAccountsAdapter"
+
+LOGIN_URL = "account_login"
+LOGIN_REDIRECT_URL = "accounts:home"
+LOGOUT_REDIRECT_URL = "home"
+ACCOUNT_ADAPTER = "accounts.signup.AccountAdapter"
+ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_LOGIN_METHODS = {"email"}
+ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*"]
+ACCOUNT_EMAIL_VERIFICATION = "mandatory"
+ACCOUNT_EMAIL_VERIFICATION_BY_CODE_ENABLED = True
+ACCOUNT_EMAIL_VERIFICATION_SUPPORTS_RESEND = True
+ACCOUNT_PASSWORD_RESET_BY_CODE_ENABLED = True
+ACCOUNT_LOGOUT_ON_GET = False
+ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
+ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = True
+ACCOUNT_DEFAULT_HTTP_PROTOCOL = SITE_URL.partition("://")[0]
+ALLAUTH_TRUSTED_PROXY_COUNT = TRUSTED_PROXY_COUNT
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = DEBUG
+MFA_TOTP_ISSUER = SITE_NAME
+
+# --- Mail ------------------------------------------------------------------------------------------------
+DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default=SUPPORT_EMAIL)
+SERVER_EMAIL = DEFAULT_FROM_EMAIL
+# Who is told when a job needs a person: a comma-separated list of addresses.
+ADMINS = [("Operators", address) for address in env.list("ADMIN_EMAILS", default=[])]
+if DEBUG and not env.str("EMAIL_URL", default=""):
+    # Written to files that /outbox/ shows: sign-in codes can be read on a laptop without a mail server.
+    EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
+    EMAIL_FILE_PATH = DATA_DIR / "mail"
+else:
+    vars().update(env.email("EMAIL_URL", default="consolemail://"))
+
+# --- Language and time: stored in UTC, always -------------------------------------------------------------
+LANGUAGE_CODE = "en-us"
+TIME_ZONE = "UTC"
+USE_I18N = True
+USE_TZ = True
+
+# --- Static files ----------------------------------------------------------------------------------------
+STATIC_URL = "static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {
+        "BACKEND": (
+            "django.contrib.staticfiles.storage.StaticFilesStorage"
+            if DEBUG
+            else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+        )
+    },
+}
+
+# --- Security --------------------------------------------------------------------------------------------
+_https = SITE_URL.startswith("https://")
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_HTTPONLY = True
+SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=_https)
+SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=31_536_000 if _https else 0)
+SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _https
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+if TRUSTED_PROXY_COUNT:
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+CONTENT_SECURITY_POLICY = {
+    "DIRECTIVES": {
+        "default-src": [NONE],
+        "script-src": [SELF],
+        "style-src": [SELF],
+        "img-src": [SELF, "data:"],
+        "font-src": [SELF],
+        "connect-src": [SELF],
+        "form-action": [SELF],
+        "base-uri": [NONE],
+        "frame-ancestors": [NONE],
+    }
+}
+
+# --- Logs: to standard output, errors also to ADMINS by mail ----------------------------------------------
+LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
+    "filters": {"in_production": {"()": "django.utils.log.RequireDebugFalse"}},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "line"},
+        "mail": {
+            "class": "django.utils.log.AdminEmailHandler",
+            "level": "ERROR",
+            "filters": ["in_production"],
+        },
+    },
+    "root": {"handlers": ["console", "mail"], "level": LOG_LEVEL},
+    "loggers": {"django": {"handlers": ["console", "mail"], "level": LOG_LEVEL, "propagate": False}},
+}
+
+production.refuse_unsafe(vars())

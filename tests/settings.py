@@ -1,0 +1,25 @@
+"""The project's settings as the tests run them: SQLite unless DATABASE_URL says otherwise."""
+
+import os
+import tempfile
+
+os.environ["ENV_FILE"] = ""
+os.environ["DEBUG"] = "true"
+os.environ.setdefault("DATA_DIR", tempfile.mkdtemp(prefix="marketplace-saas-tests-"))
+# boto3 needs some credentials to sign with; the simulator takes any.
+os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_DEFAULT_REGION="us-east-1")
+
+from marketplace_saas.settings import *  # noqa: F403
+from marketplace_saas.settings import BASE_DIR, DATABASES
+
+DEBUG = False
+ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
+SITE_URL = "http://testserver"
+PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+MARKETPLACE_CATALOG = BASE_DIR / "tests/catalog.json"
+EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+CELERY_TASK_ALWAYS_EAGER = False
+
+# A test database on disk: threads and child processes of a test open it too.
+if "sqlite" in DATABASES["default"]["ENGINE"]:
+    DATABASES["default"]["TEST"] = {"NAME": os.path.join(os.environ["DATA_DIR"], "test.sqlite3")}
