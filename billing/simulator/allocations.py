@@ -1,0 +1,68 @@
+"""Quantities of a usage record and how they are split by tags (facts page §1.4 and §3.5)."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+from billing.simulator.bounds import TAG, TAG_KEY_LENGTH, TAG_VALUE_LENGTH, TAGS_PER_ALLOCATION
+from billing.simulator.errors import AwsError
+from billing.simulator.shapes import Json
+
+_QUANTITIES = ("AllocatedUsageQuantity", "AllocatedUsageQuantityAsDecimal")
+
+Tags = tuple[tuple[str, str], ...]
+Allocations = tuple[tuple[Decimal, Tags], ...]
+
+
+def quantity_of(record: Json) -> Decimal:
+    """Compared and summed by value; nothing given means 0."""
+    quantity: str | int = record.get("QuantityAsDecimal") or record.get("Quantity") or 0
+    return Decimal(quantity)
+
+
+def check_allocations(record: Json, quantity: Decimal) -> Allocations:
+    """The record's allocations, or the refusal they deserve."""
+    if "UsageAllocations" not in record:
+        return ()
+    in_decimals = "QuantityAsDecimal" in record
+    allocations = tuple(
+        _read(allocation, in_decimals=in_decimals) for allocation in record["UsageAllocations"]
+    )
+    if sum((share for share, _ in allocations), Decimal(0)) != quantity:
+        raise _invalid("The sum of the allocated quantities is not the usage quantity.")
+    if len({tags for _, tags in allocations}) != len(allocations):
+        raise _invalid("Two allocations carry the same tags.")
+    return allocations
+
+
+def _read(allocation: Json, *, in_decimals: bool) -> tuple[Decimal, Tags]:
+    whole, decimal = (
+        allocation.get("AllocatedUsageQuantity"),
+        allocation.get("AllocatedUsageQuantityAsDecimal"),
+    )
+    if (whole is None) == (decimal is None):
+        raise _invalid("An allocation has exactly one quantity.")
+    if in_decimals != (decimal is not None):
+        raise _invalid("The allocations do not use the same type of quantity as the usage.")
+    return Decimal(decimal if decimal is not None else whole), _tags(allocation.get("Tags", []))
+
+
+def _tags(tags: list[dict[str, Any]]) -> Tags:
+    if len(tags) > TAGS_PER_ALLOCATION:
+        raise AwsError("InvalidTagException", f"An allocation has at most {TAGS_PER_ALLOCATION} tags.")
+    for tag in tags:
+        _check_text(tag["Key"], longest=TAG_KEY_LENGTH)
+        _check_text(tag["Value"], longest=TAG_VALUE_LENGTH)
+    return tuple(sorted((tag["Key"], tag["Value"]) for tag in tags))
+
+
+def _check_text(text: str, *, longest: int) -> None:
+    if len(text) > longest or not TAG.fullmatch(text):
+        raise AwsError(
+            "InvalidTagException", "A tag is empty, too long, or has a character that is not allowed."
+        )
+
+
+def _invalid(message: str) -> AwsError:
+    return AwsError("InvalidUsageAllocationsException", message)

@@ -1,0 +1,147 @@
+"""A small typed client of the control API. Standard library only, so that any test of any fork can use it."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+Json = dict[str, Any]
+
+
+class ControlError(Exception):
+    """The simulator refused; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    token: str
+    license_arn: str | None
+    agreement_id: str
+    aws_account_id: str
+    customer_identifier: str | None
+
+
+class SimulatorControl:
+    """Drives a running simulator at ``url``."""
+
+    def __init__(self, url: str, *, timeout: float = 10.0) -> None:
+        self.url = url.rstrip("/")
+        self._timeout = timeout
+        # Environment proxies must not get between a test and its loopback.
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def subscribe(
+        self,
+        product_code: str,
+        *,
+        aws_account_id: str | None = None,
+        quantities: Mapping[str, int | float | bool | str] | None = None,
+        free_trial: bool = False,
+        started_at: datetime | None = None,
+        identity: str | None = None,
+        agreement_created_after: float | None = None,
+        license_updated_after: float | None = None,
+    ) -> Subscription:
+        """Buy a product; the two delays are seconds until its two events fall due."""
+        answer = self._post(
+            "subscribe",
+            {
+                "product_code": product_code,
+                "aws_account_id": aws_account_id,
+                "quantities": None if quantities is None else dict(quantities),
+                "free_trial": free_trial,
+                "started_at": started_at.isoformat() if started_at else None,
+                "identity": identity,
+                "agreement_created_after": agreement_created_after,
+                "license_updated_after": license_updated_after,
+            },
+        )
+        return Subscription(**answer)
+
+    def token(self, agreement_id: str) -> str:
+        """A fresh registration token, as "Set up your account" gives it."""
+        return cast(str, self._post(f"agreements/{agreement_id}/token")["token"])
+
+    def amend(self, agreement_id: str, quantities: Mapping[str, int | float | bool | str]) -> Json:
+        return self._post(f"agreements/{agreement_id}/amend", {"quantities": dict(quantities)})
+
+    def cancel(self, agreement_id: str) -> Json:
+        return self._post(f"agreements/{agreement_id}/cancel")
+
+    def now(self) -> datetime:
+        """The simulated time."""
+        return _now(self.state()["clock"])
+
+    def advance(self, by: timedelta | float) -> datetime:
+        """Move the clock on (seconds, or a timedelta) and deliver what fell due."""
+        seconds = by.total_seconds() if isinstance(by, timedelta) else by
+        return _now(self._post("clock", {"advance_seconds": seconds}))
+
+    def set_now(self, now: datetime) -> datetime:
+        return _now(self._post("clock", {"now": now.isoformat()}))
+
+    def set_offset(self, seconds: float) -> datetime:
+        """Run ``seconds`` ahead of (or, negative, behind) real time."""
+        return _now(self._post("clock", {"offset_seconds": seconds}))
+
+    def freeze(self, now: datetime | None = None) -> datetime:
+        """Stop the clock, at ``now`` if given."""
+        return _now(self._post("clock", {"freeze": True, "now": now.isoformat() if now else None}))
+
+    def resume(self) -> datetime:
+        return _now(self._post("clock", {"freeze": False}))
+
+    def fault(
+        self, operation: str, fault: str, *, count: int | None = 1, seconds: float = 1.0, share: float = 1.0
+    ) -> None:
+        """Spoil the next ``count`` calls of ``operation`` ("*" for any); None spoils them until cleared."""
+        body = {"operation": operation, "fault": fault, "count": count, "seconds": seconds, "share": share}
+        self._post("faults", body)
+
+    def clear_faults(self) -> None:
+        self._send("DELETE", "faults")
+
+    def add_product(self, product: Mapping[str, Any]) -> str:
+        """List a product (one entry of the catalog format); returns its code."""
+        return cast(str, self._post("products", dict(product))["code"])
+
+    def reset(self) -> None:
+        """Back to how the simulator was started."""
+        self._post("reset")
+
+    def state(self) -> Json:
+        return self._send("GET", "state")
+
+    def requests(self, operation: str | None = None) -> list[Json]:
+        """What SDKs sent and got, oldest first; only of ``operation`` if given."""
+        entries: list[Json] = self._send("GET", "requests")["requests"]
+        return [entry for entry in entries if operation in (None, entry["operation"])]
+
+    def invoice(self) -> Json:
+        return self._send("GET", "invoice.json")
+
+    def _post(self, path: str, body: Json | None = None) -> Json:
+        return self._send("POST", path, body or {})
+
+    def _send(self, method: str, path: str, body: Json | None = None) -> Json:
+        request = urllib.request.Request(
+            f"{self.url}/_simulator/{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        try:
+            with self._opener.open(request, timeout=self._timeout) as response:
+                return cast(Json, json.load(response))
+        except urllib.error.HTTPError as error:
+            with error:
+                raise ControlError(json.load(error)["error"]) from None
+
+
+def _now(clock: Json) -> datetime:
+    return datetime.fromisoformat(clock["now"])

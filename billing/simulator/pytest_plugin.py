@@ -1,0 +1,30 @@
+"""One fixture: ``simulator``, a fresh AWS Marketplace on a free port of this machine for each test that asks.
+
+Use it with ``-p billing.simulator.pytest_plugin``. It does not touch the environment; a test that wants
+unmodified SDKs pointed here does so with ``simulator.endpoint_env``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from billing.simulator.client import SimulatorControl
+from billing.simulator.server import SimulatorServer
+
+
+class RunningSimulator(SimulatorServer):
+    """What the fixture hands out: ``url``, ``endpoint_env``, ``state`` and ``control``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.control = SimulatorControl(self.url)
+
+
+@pytest.fixture
+def simulator() -> Iterator[RunningSimulator]:
+    """A fresh simulator with an empty store."""
+    server = RunningSimulator()
+    with server:
+        yield server
