@@ -1,7 +1,11 @@
 """allauth's own questions, answered for this project."""
 
+from typing import Any
+
 from allauth.account.adapter import DefaultAccountAdapter
+from django.conf import settings
 from django.http import HttpRequest
+from django.urls import reverse
 
 from accounts.adapter import get_adapter
 
@@ -9,3 +13,12 @@ from accounts.adapter import get_adapter
 class AccountAdapter(DefaultAccountAdapter):
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return get_adapter().may_sign_up(request)
+
+    def send_mail(self, template_prefix: str, email: str, context: dict[str, Any]) -> None:
+        # allauth renders subjects without the context processors, and its own name for the site is the host.
+        ours = {
+            "site_name": settings.SITE_NAME,
+            "support_email": settings.SUPPORT_EMAIL,
+            "login_url": settings.SITE_URL + reverse("account_login"),
+        }
+        super().send_mail(template_prefix, email, {**ours, **context})
