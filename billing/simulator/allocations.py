@@ -37,15 +37,13 @@ def check_allocations(record: Json, quantity: Decimal) -> Allocations:
 
 
 def _read(allocation: Json, *, in_decimals: bool) -> tuple[Decimal, Tags]:
-    whole, decimal = (
-        allocation.get("AllocatedUsageQuantity"),
-        allocation.get("AllocatedUsageQuantityAsDecimal"),
-    )
-    if (whole is None) == (decimal is None):
+    given = [name for name in _QUANTITIES if name in allocation]
+    if len(given) != 1:
         raise _invalid("An allocation has exactly one quantity.")
-    if in_decimals != (decimal is not None):
+    if given != [_QUANTITIES[in_decimals]]:
         raise _invalid("The allocations do not use the same type of quantity as the usage.")
-    return Decimal(decimal if decimal is not None else whole), _tags(allocation.get("Tags", []))
+    quantity: str | int = allocation[given[0]]
+    return Decimal(quantity), _tags(allocation.get("Tags", []))
 
 
 def _tags(tags: list[dict[str, Any]]) -> Tags:

@@ -185,7 +185,8 @@ def _names(agreement: Agreement) -> Json:
     }
 
 
-def _state(state: State) -> Json:
+def report(state: State) -> Json:
+    """What GET /_simulator/state shows: no tokens, no message bodies."""
     state.deliver_due()
     queue = state.queues[EVENT_QUEUE]
     return {
@@ -204,7 +205,7 @@ def _state(state: State) -> Json:
 
 
 _READS: dict[str, Callable[[State], object]] = {
-    "state": _state,
+    "state": report,
     "requests": lambda state: {"requests": state.requests.entries},
     "invoice.json": invoice,
 }
