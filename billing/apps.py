@@ -1,6 +1,20 @@
+from typing import Any
+
 from django.apps import AppConfig
+from django.db import connections
+from django.db.models.signals import post_migrate
 
 
 class BillingConfig(AppConfig):
     name = "billing"
     verbose_name = "AWS Marketplace"
+
+    def ready(self) -> None:
+        # Imported here because models cannot be imported before the apps are loaded.
+        from billing import checks, registration, triggers  # noqa: F401
+
+        def install_triggers(using: str, **kwargs: Any) -> None:
+            if triggers.TRIGGERS[0].table in connections[using].introspection.table_names():
+                triggers.install(connections[using])
+
+        post_migrate.connect(install_triggers, sender=self, weak=False)

@@ -1,5 +1,12 @@
 from django.urls import path
 
+from billing import views
+
 app_name = "billing"
 
-urlpatterns: list = []
+urlpatterns = [
+    path("marketplace/register/", views.register, name="register"),
+    path("marketplace/welcome/", views.welcome, name="welcome"),
+    path("marketplace/claim/", views.claim, name="claim"),
+    path("o/<slug:slug>/subscription/", views.subscription, name="subscription"),
+]

@@ -1,0 +1,63 @@
+"""What the welcome page shows of the purchases that wait for a visitor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from django.http import HttpRequest
+
+from accounts.models import Organization, User
+from billing import registration
+from billing.forms import ClaimForm, reference
+from billing.models import Agreement, Registration
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    registration_id: str
+    product: str
+    pricing: str
+    masked_account: str
+    confirmed: bool
+    free_trial: bool
+    claimed_organization: Organization | None
+    claimed_elsewhere: bool
+    ask: str
+    form: ClaimForm | None
+
+
+def arrivals_of(request: HttpRequest, *, bound: ClaimForm | None = None, bound_pk: int | None = None) -> list[Arrival]:
+    """One arrival per purchase, newest first. ``bound`` replaces the form of the one it was sent for."""
+    seen: set[int] = set()
+    arrivals: list[Arrival] = []
+    for waiting in registration.waiting_for(request):
+        if waiting.agreement_id in seen:
+            continue
+        seen.add(waiting.agreement_id)
+        form = bound if waiting.pk == bound_pk else None
+        arrivals.append(_arrival(waiting, request, form))
+    return arrivals
+
+
+def _arrival(waiting: Registration, request: HttpRequest, bound: ClaimForm | None) -> Arrival:
+    agreement = waiting.agreement
+    user = request.user if isinstance(request.user, User) else None
+    holder = agreement.organization
+    is_mine = bool(user and holder and holder.memberships.filter(user=user).exists())
+    home = registration.household(waiting) if user and holder is None else None
+    at_home = bool(home and user and home.organization.memberships.filter(user=user).exists())
+    form = bound
+    if form is None and user and holder is None:
+        form = ClaimForm(user=user, registration=waiting, preferred=home.organization if home else None)
+    return Arrival(
+        registration_id=reference(waiting),
+        product=agreement.product.title,
+        pricing=agreement.product.get_pricing_display(),
+        masked_account=agreement.customer.masked,
+        confirmed=agreement.status == Agreement.Status.ACTIVE,
+        free_trial=waiting.free_trial_hint,
+        claimed_organization=holder if is_mine else None,
+        claimed_elsewhere=holder is not None and not is_mine,
+        ask=home.ask if home and not at_home else "",
+        form=form,
+    )

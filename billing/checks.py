@@ -1,0 +1,57 @@
+"""System checks: the triggers are there, the features are spelled right."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, register
+from django.db import connections
+
+from billing import triggers
+
+_FEATURE_KEYS = {"dimensions", "products", "quota"}
+
+
+@register(Tags.database)
+def triggers_are_installed(
+    app_configs: Any, databases: Sequence[str] | None = None, **kwargs: Any
+) -> list[CheckMessage]:
+    errors: list[CheckMessage] = []
+    for alias in databases or []:
+        connection = connections[alias]
+        if triggers.TRIGGERS[0].table not in connection.introspection.table_names():
+            continue  # nothing is migrated yet
+        absent = triggers.missing(connection)
+        if absent:
+            errors.append(
+                Error(
+                    f"{len(absent)} ledger triggers are missing in {alias!r}: {', '.join(sorted(absent))}",
+                    hint="Run `manage.py migrate --skip-checks`, which makes them again.",
+                    id="billing.E001",
+                )
+            )
+    return errors
+
+
+@register()
+def features_are_well_formed(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    errors: list[CheckMessage] = []
+    for name, feature in settings.FEATURES.items():
+        unknown = set(feature) - _FEATURE_KEYS
+        if unknown:
+            errors.append(
+                Error(
+                    f"FEATURES[{name!r}] has unknown keys: {', '.join(sorted(unknown))}",
+                    hint=f"Known keys: {', '.join(sorted(_FEATURE_KEYS))}.",
+                    id="billing.E002",
+                )
+            )
+        if not feature.get("dimensions") and not feature.get("products"):
+            errors.append(
+                Error(
+                    f"Nothing grants FEATURES[{name!r}]",
+                    hint="Name at least one of its dimensions or products.",
+                    id="billing.E003",
+                )
+            )
+    return errors

@@ -1,0 +1,162 @@
+"""The inbox: every notification is stored once before anything is done about it.
+
+A message is deleted from its queue only when it is committed here. What cannot be parsed is stored as failed;
+what cannot be applied yet stays and is tried again.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from django.db import IntegrityError, transaction
+
+from billing import customers, lifecycle
+from billing.aws.types import Marketplace, QueueMessage
+from billing.models import Agreement, MarketplaceCustomer, MarketplaceEvent, Product
+from billing.notifications import Notification, Type, Unparsable, parse
+
+logger = logging.getLogger(__name__)
+
+State = MarketplaceEvent.State
+
+
+def poll(marketplace: Marketplace, queue_url: str, *, now: datetime, wait_seconds: int = 0) -> int:
+    """Take in one queue's messages until it is empty, then apply the inbox. Returns how many came.
+
+    ``wait_seconds`` is the long poll of the first request (0 to 20). Raises MarketplaceError.
+    """
+    taken = 0
+    messages = marketplace.receive_messages(queue_url, wait_seconds=wait_seconds)
+    while messages:
+        for message in messages:
+            store(message, now=now)
+        marketplace.delete_messages(messages)
+        taken += len(messages)
+        messages = marketplace.receive_messages(queue_url, wait_seconds=0)
+    apply_received(now=now)
+    return taken
+
+
+def store(message: QueueMessage, *, now: datetime) -> MarketplaceEvent:
+    """Commit one message to the inbox; a message that is there already is left as it is."""
+    body = message.body.replace("\x00", "\\u0000")
+    try:
+        notification = parse(message)
+    except Unparsable as error:
+        logger.error("Message %s of the event queue is unparsable: %s", message.message_id, error)
+        event, _ = MarketplaceEvent.objects.get_or_create(
+            channel=MarketplaceEvent.Channel.EVENTBRIDGE,
+            source_id=message.message_id,
+            defaults={
+                "kind": "unparsable",
+                "occurred_at": message.sent_at or now,
+                "received_at": now,
+                "body": body,
+                "state": State.FAILED,
+                "error": str(error),
+            },
+        )
+        return event
+    event, _ = MarketplaceEvent.objects.get_or_create(
+        channel=notification.channel,
+        source_id=notification.source_id,
+        defaults={
+            "kind": notification.name[:120],
+            "occurred_at": notification.occurred_at,
+            "received_at": now,
+            "body": body,
+            "payload": notification.to_json(),
+        },
+    )
+    return event
+
+
+def apply_received(*, now: datetime) -> None:
+    """Apply every stored event that has not been, oldest first. One that fails is kept and tried again."""
+    for event in MarketplaceEvent.objects.filter(state=State.RECEIVED).order_by("occurred_at", "pk"):
+        try:
+            apply(event, now=now)
+        except (IntegrityError, ValueError) as error:
+            logger.exception("Event %s could not be applied", event.pk)
+            MarketplaceEvent.objects.filter(pk=event.pk).update(error=f"{type(error).__name__}: {error}")
+
+
+@transaction.atomic
+def apply(event: MarketplaceEvent, *, now: datetime) -> None:
+    """Find or make the event's agreement and bring its state up to date."""
+    event = MarketplaceEvent.objects.select_for_update().get(pk=event.pk)
+    if event.state not in (State.RECEIVED, State.WAITING):
+        return  # another worker was first
+    notification = Notification.from_json(event.payload)
+    agreement = _agreement_of(notification, now=now)
+    if agreement is not None:
+        if notification.type is Type.OTHER:
+            _settle(event, State.UNKNOWN, agreement=agreement)
+            return
+        lifecycle.apply(event, agreement, now=now)
+        lifecycle.replay_waiting(agreement, now=now)
+    elif notification.product_code and not Product.objects.filter(code=notification.product_code).exists():
+        _settle(event, State.FOREIGN)
+    elif notification.type is Type.OTHER:
+        _settle(event, State.UNKNOWN)
+    else:
+        _settle(event, State.WAITING)
+
+
+def _settle(event: MarketplaceEvent, state: State, *, agreement: Agreement | None = None) -> None:
+    event.state = state
+    event.agreement = agreement
+    event.save(update_fields=["state", "agreement"])
+
+
+def _agreement_of(notification: Notification, *, now: datetime) -> Agreement | None:
+    """The event's agreement, locked. A purchase is made known by its first event, buyer or no buyer."""
+    found = None
+    if notification.license_arn:
+        found = Agreement.objects.filter(license_id=customers.license_id(notification.license_arn)).first()
+    if found is None and notification.agreement_id:
+        found = Agreement.objects.filter(agreement_id=notification.agreement_id).first()
+    if found is not None:
+        return customers.lock(found.pk)
+    product = Product.objects.filter(code=notification.product_code).first()
+    if product is None:
+        return None
+    if notification.type is Type.LICENSE_UPDATED and notification.license_arn and notification.aws_account_id:
+        return customers.get_agreement(
+            product=product,
+            customer=customers.get_customer(
+                aws_account_id=notification.aws_account_id, customer_identifier=None
+            ),
+            license_arn=notification.license_arn,
+            agreement_id=notification.agreement_id,
+            offer_id=notification.offer_id,
+            now=now,
+            by="aws",
+        )
+    if notification.customer_identifier:
+        return _legacy_agreement(product, notification, now=now)
+    return None
+
+
+def _legacy_agreement(product: Product, notification: Notification, *, now: datetime) -> Agreement | None:
+    identifier = notification.customer_identifier
+    if notification.type is Type.SUBSCRIBED:
+        return customers.get_agreement(
+            product=product,
+            customer=customers.get_customer(aws_account_id=None, customer_identifier=identifier),
+            license_arn=None,
+            agreement_id=None,
+            offer_id=notification.offer_id,
+            now=now,
+            by="aws",
+        )
+    customer = MarketplaceCustomer.objects.filter(customer_identifier=identifier).first()
+    latest = (
+        Agreement.objects.filter(product=product, customer=customer, identity=Agreement.Identity.LEGACY)
+        .order_by("-created_at")
+        .first()
+        if customer
+        else None
+    )
+    return customers.lock(latest.pk) if latest else None

@@ -1,0 +1,245 @@
+"""Closing hours: usage events become metering records, once, in the exact form AWS will get.
+
+A closed hour is never reopened. Usage that comes later takes the next hour to close, visibly late. Everything
+happens under the agreement's lock: two closers, or a closer and a cancellation, take turns.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from django.db import transaction
+from django.db.models import Q, Sum
+
+from billing import allocations, audit, customers
+from billing.aws import wire
+from billing.aws.limits import MAX_QUANTITY
+from billing.aws.window import HOUR, accepted_until, hour_of, month_of
+from billing.models import Agreement, Dimension, MeteringRecord, UsageEvent
+
+logger = logging.getLogger(__name__)
+
+# After an end: late usage of the last hour may still come in, but the window closes in an hour.
+SETTLE_TIME = timedelta(minutes=10)
+SETTLE_MARGIN = timedelta(minutes=15)
+
+State = MeteringRecord.State
+Hours = dict[datetime, list[UsageEvent]]
+
+
+def close_hours(*, region: str, now: datetime) -> int:
+    """Close every finished hour that has open usage. Returns how many records were made."""
+    open_usage = UsageEvent.objects.open().filter(occurred_at__lt=now)
+    made = 0
+    for pk in list(open_usage.order_by("agreement_id").values_list("agreement_id", flat=True).distinct()):
+        try:
+            made += close_agreement(pk, region=region, now=now)
+        except Exception:  # one agreement's trouble must not keep the others' usage from AWS
+            logger.exception("Hours of agreement %s could not be closed", pk)
+    return made
+
+
+@transaction.atomic
+def close_agreement(agreement_pk: int, *, region: str, now: datetime) -> int:
+    """Close one agreement's finished hours, and its last hour once that has settled."""
+    agreement = customers.lock(agreement_pk)
+    if agreement.activated_at is None:
+        return 0
+    if agreement.identity == Agreement.Identity.LICENSE and agreement.license_arn is None:
+        logger.error("Agreement %s cannot be metered: AWS has not told its whole license ARN", agreement.pk)
+        return 0
+    final = agreement.ended_at is not None and now >= settled_at(agreement)
+    end = _end_of_closable(agreement, final=final, now=now)
+    made = 0
+    for dimension, events in _by_dimension(_open_usage(agreement, before=None if final else end)):
+        plan, left = _plan(agreement, dimension, events, end=end, final=final, now=now)
+        for hour in sorted(plan):
+            _close(agreement, dimension, hour, plan[hour], region=region, now=now)
+            made += 1
+        if final and left:
+            _give_up(agreement, left, now=now)
+    if made:
+        audit.record(agreement, "hours_closed", by="job:close_hours", at=now, records=made)
+    return made
+
+
+def settled_at(agreement: Agreement) -> datetime:
+    """When the last hour of an ending agreement is closed: after a settle time, well before AWS's window ends."""
+    assert agreement.ended_at is not None
+    settled = agreement.ended_at + SETTLE_TIME
+    if agreement.metering_closes_at is not None:
+        settled = min(settled, agreement.metering_closes_at - SETTLE_MARGIN)
+    return max(settled, agreement.ended_at)
+
+
+def recompute_deadlines(agreement: Agreement) -> None:
+    """Set ``submit_by`` of the unsettled records anew, in the transaction that moved the agreement's end."""
+    unsettled = (State.DUE, State.IN_DOUBT, State.WAITING, State.HELD)
+    for record in agreement.metering_records.filter(state__in=unsettled):
+        record.submit_by = accepted_until(record.hour, closes_at=agreement.metering_closes_at)
+        record.save(update_fields=["submit_by"])
+
+
+def _end_of_closable(agreement: Agreement, *, final: bool, now: datetime) -> datetime:
+    """Hours before this instant may be closed: the finished ones, and at the very end the last one too."""
+    if agreement.ended_at is None:
+        return hour_of(now)
+    last = hour_of(agreement.ended_at)
+    return last + HOUR if final else min(hour_of(now), last)
+
+
+def _open_usage(agreement: Agreement, *, before: datetime | None) -> Iterable[UsageEvent]:
+    usage = agreement.usage_events.open().select_related("dimension__included_by").order_by("occurred_at", "pk")
+    return usage if before is None else usage.filter(occurred_at__lt=before)
+
+
+def _by_dimension(events: Iterable[UsageEvent]) -> Iterator[tuple[Dimension, list[UsageEvent]]]:
+    groups: dict[Dimension, list[UsageEvent]] = defaultdict(list)
+    for event in events:
+        groups[event.dimension].append(event)
+    # Dimensions that share an allowance draw on it in a fixed order.
+    yield from sorted(groups.items(), key=lambda group: group[0].key)
+
+
+def _plan(
+    agreement: Agreement,
+    dimension: Dimension,
+    events: list[UsageEvent],
+    *,
+    end: datetime,
+    final: bool,
+    now: datetime,
+) -> tuple[Hours, list[UsageEvent]]:
+    """Which events go to which hour, and which find none.
+
+    An event takes its own hour if that is not closed and AWS takes it for another hour yet; else the next one
+    that is free. So does what exceeds AWS's maximum for one record.
+    """
+    taken = set(agreement.metering_records.filter(dimension=dimension).values_list("hour", flat=True))
+    own = defaultdict(list)
+    for event in events:
+        # The last hour takes what was used after the end, before we heard of it.
+        own[min(hour_of(event.occurred_at), end - HOUR)].append(event)
+    # What is older than AWS's window can only go to hours inside it.
+    first = max(min(own), hour_of(now - timedelta(hours=25)))
+    waiting = [event for hour in sorted(own) if hour < first for event in own[hour]]
+    plan: Hours = {}
+    hour = first
+    while hour < end:
+        waiting += own.get(hour, [])
+        if waiting and hour not in taken and _is_open(agreement, hour, final=final, now=now):
+            plan[hour], waiting = _fill(waiting)
+        hour += HOUR
+    if final and waiting:
+        # After the end there is no next hour: the newest free one of the license's period must do.
+        hour = end - HOUR
+        while waiting and hour >= hour_of(agreement.activated_at or end) and hour > now - timedelta(hours=23):
+            if hour not in taken and hour not in plan:
+                plan[hour], waiting = _fill(waiting)
+            hour -= HOUR
+    return plan, waiting
+
+
+def _is_open(agreement: Agreement, hour: datetime, *, final: bool, now: datetime) -> bool:
+    margin = timedelta(0) if final or agreement.ended_at else HOUR
+    return accepted_until(hour, closes_at=agreement.metering_closes_at) > now + margin
+
+
+def _fill(events: list[UsageEvent]) -> tuple[list[UsageEvent], list[UsageEvent]]:
+    """As many of ``events`` as fit into one record, and the rest."""
+    total, count = Decimal(0), 0
+    for event in events:
+        if total + event.quantity > MAX_QUANTITY:
+            break
+        total += event.quantity
+        count += 1
+    return events[:count], events[count:]
+
+
+def _close(
+    agreement: Agreement,
+    dimension: Dimension,
+    hour: datetime,
+    events: list[UsageEvent],
+    *,
+    region: str,
+    now: datetime,
+) -> None:
+    used = sum((event.quantity for event in events), Decimal(0))
+    included = min(used, _allowance_left(agreement, dimension, hour)) if dimension.included_by else Decimal(0)
+    quantity = used - included
+    split = allocations.allocate(((event.tags, event.quantity) for event in events), quantity=quantity)
+    if split.folded:
+        logger.warning("Agreement %s, %s: %s tag sets went untagged", agreement.pk, hour, split.folded)
+    # AWS refuses an instant before the license starts, and with it the whole batch.
+    assert agreement.activated_at is not None
+    record = MeteringRecord.objects.create(
+        agreement=agreement,
+        dimension=dimension,
+        hour=hour,
+        used=used,
+        included=included,
+        quantity=quantity,
+        **_identity(agreement),
+        wire_region=region,
+        wire_timestamp=max(hour, agreement.activated_at),
+        wire_quantity=wire.quantity_text(quantity),
+        wire_allocations=split.json,
+        state=State.DUE if quantity else State.NOT_DUE,
+        submit_by=accepted_until(hour, closes_at=agreement.metering_closes_at),
+        closed_at=now,
+        settled_at=None if quantity else now,
+    )
+    for event in events:
+        event.metering_record = record
+    UsageEvent.objects.bulk_update(events, ["metering_record"], batch_size=200)
+
+
+def _identity(agreement: Agreement) -> dict[str, str | None]:
+    """Exactly one identity: metering one customer under two bills twice."""
+    customer = agreement.customer
+    if agreement.identity == Agreement.Identity.LICENSE:
+        return {"wire_license_arn": agreement.license_arn, "wire_account_id": customer.aws_account_id}
+    if customer.aws_account_id is not None:
+        return {"wire_product_code": agreement.product.code, "wire_account_id": customer.aws_account_id}
+    return {
+        "wire_product_code": agreement.product.code,
+        "wire_customer_identifier": customer.customer_identifier,
+    }
+
+
+def _allowance_left(agreement: Agreement, dimension: Dimension, hour: datetime) -> Decimal:
+    """What is left, in the hour's period, of the pool that the dimension draws on."""
+    pool = dimension.included_by
+    assert pool is not None
+    period = Q()
+    if dimension.allowance_period == Dimension.Period.MONTH:
+        month = month_of(hour)
+        period = Q(hour__gte=month, hour__lt=month_of(month + timedelta(days=32)))
+    drawn = (
+        agreement.metering_records.filter(period, dimension__included_by=pool)
+        .exclude(state=State.VOID)
+        .aggregate(total=Sum("included"))["total"]
+    )
+    return max(Decimal(0), _allowance(agreement, pool, hour) - (drawn or Decimal(0)))
+
+
+def _allowance(agreement: Agreement, pool: Dimension, hour: datetime) -> Decimal:
+    """The greatest entitlement in force during the hour; after the end, the one as of the end."""
+    start = min(hour, agreement.ended_at) if agreement.ended_at else hour
+    in_force = agreement.entitlements.filter(
+        Q(valid_to=None) | Q(valid_to__gt=start), dimension_key=pool.key, valid_from__lt=hour + HOUR
+    )
+    return max((row.quantity for row in in_force), default=Decimal(0))
+
+
+def _give_up(agreement: Agreement, events: list[UsageEvent], *, now: datetime) -> None:
+    for event in events:
+        event.disposition = UsageEvent.Disposition.TOO_LATE
+    UsageEvent.objects.bulk_update(events, ["disposition"], batch_size=200)
+    logger.error("Agreement %s: %s uses came after its last hour and cannot be billed", agreement.pk, len(events))
+    audit.record(agreement, "usage_too_late", by="job:close_hours", at=now, events=len(events))

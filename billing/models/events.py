@@ -1,0 +1,94 @@
+"""The inbox of AWS's events, and what the world is owed because of them."""
+
+from __future__ import annotations
+
+from typing import Self
+
+from django.db import models
+from django.db.models import Q
+from django.utils import timezone
+
+from billing.models.customers import Agreement
+
+
+class MarketplaceEventQuerySet(models.QuerySet["MarketplaceEvent"]):
+    def unsettled(self) -> Self:
+        return self.filter(state__in=[MarketplaceEvent.State.RECEIVED, MarketplaceEvent.State.WAITING])
+
+
+class MarketplaceEvent(models.Model):
+    """Something AWS (or the clock) said. Stored before anything is done about it, and never changed."""
+
+    class State(models.TextChoices):
+        RECEIVED = "received", "Received"
+        APPLIED = "applied", "Applied"
+        WAITING = "waiting", "Waiting for its agreement"
+        FOREIGN = "foreign", "Not about our products"
+        UNKNOWN = "unknown", "Of no known type"
+        FAILED = "failed", "Failed"
+
+    class Channel(models.TextChoices):
+        EVENTBRIDGE = "eventbridge", "EventBridge"
+        SNS = "sns", "SNS"
+        CLOCK = "clock", "The clock"
+
+    channel = models.CharField(max_length=12, choices=Channel)
+    source_id = models.CharField(max_length=200)
+    kind = models.CharField(max_length=120)  # AWS's detail-type or action, as it came
+    occurred_at = models.DateTimeField()
+    received_at = models.DateTimeField(default=timezone.now, editable=False)
+    body = models.TextField()  # as received; NUL is escaped, PostgreSQL cannot keep it
+    payload = models.JSONField(default=dict)
+    agreement = models.ForeignKey(Agreement, models.PROTECT, null=True, related_name="events")
+    state = models.CharField(max_length=10, choices=State, default=State.RECEIVED)
+    error = models.TextField(blank=True)
+
+    objects = MarketplaceEventQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-occurred_at", "-pk"]
+        constraints = [
+            models.UniqueConstraint(fields=["channel", "source_id"], name="marketplace_event_stored_once"),
+        ]
+        indexes = [
+            models.Index(
+                fields=["id"], condition=Q(state__in=["received", "waiting"]), name="marketplace_event_unsettled"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} ({self.occurred_at:%Y-%m-%d %H:%M:%S})"
+
+
+class Effect(models.Model):
+    """Something a change of state owes the world. Committed with the change, done by a task."""
+
+    class Kind(models.TextChoices):
+        SYNC_ENTITLEMENTS = "sync_entitlements", "Read the entitlements"
+        FLUSH_USAGE = "flush_usage", "Send the last usage"
+
+    class State(models.TextChoices):
+        DUE = "due", "Due"
+        DONE = "done", "Done"
+
+    agreement = models.ForeignKey(Agreement, models.PROTECT, related_name="effects")
+    kind = models.CharField(max_length=20, choices=Kind)
+    cause = models.CharField(max_length=200)
+    # When what caused it happened at AWS: the instant the effect counts from.
+    caused_at = models.DateTimeField()
+    due_at = models.DateTimeField(default=timezone.now)
+    state = models.CharField(max_length=10, choices=State, default=State.DUE)
+    attempts = models.PositiveIntegerField(default=0)
+    error = models.TextField(blank=True)
+    done_at = models.DateTimeField(null=True)
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+
+    class Meta:
+        ordering = ["-pk"]
+        constraints = [
+            models.UniqueConstraint(fields=["agreement", "kind", "cause"], name="effect_owed_once_per_cause"),
+        ]
+        indexes = [models.Index(fields=["due_at"], condition=Q(state="due"), name="effect_due")]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} · {self.get_state_display()}"

@@ -1,0 +1,234 @@
+"""A buyer arrives from AWS with a token: token → agreement → claim by an organization.
+
+The token proves the purchase, so it is redeemed at once and kept nowhere. What the browser keeps instead is a
+signed cookie naming the registration. It is not the session: the POST comes from AWS's site without our
+SameSite=Lax session cookie, and writing a session then would sign a signed-in buyer out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.contrib.auth.signals import user_logged_in
+from django.core import signing
+from django.db import IntegrityError, transaction
+from django.db.models import Q
+from django.dispatch import receiver
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.debug import sensitive_variables
+
+from accounts import organizations
+from accounts.models import Membership, Organization, User
+from billing import audit, customers, lifecycle
+from billing.aws.errors import MarketplaceError, MarketplaceUnavailable, Scope
+from billing.aws.limits import TOKEN_LIFETIME
+from billing.aws.types import Marketplace, ResolvedCustomer
+from billing.models import Agreement, Product, Registration
+
+logger = logging.getLogger(__name__)
+
+# One cookie per arrival: two purchases landed in one browser are two cookies, neither overwrites the other.
+COOKIE_PREFIX = "marketplace_arrival_"
+_SALT = "billing.registration"
+
+
+class RegistrationRefused(Exception):
+    """No registration came of the token. ``reason``: missing, invalid, expired, foreign or unavailable."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class ClaimRefused(Exception):
+    """The purchase cannot be given to that organization by that person."""
+
+
+class AlreadyClaimed(ClaimRefused):
+    """Another organization was first."""
+
+
+@sensitive_variables("token")
+def arrive(marketplace: Marketplace, *, token: str, free_trial_hint: bool, now: datetime) -> Registration:
+    """Redeem ``token`` and keep the arrival. The same token again is the same registration.
+
+    Raises RegistrationRefused.
+    """
+    token = token.strip()
+    if not token:
+        raise RegistrationRefused("missing")
+    resolved = _resolve(marketplace, token)
+    product = Product.objects.filter(code=resolved.product_code).first()
+    if product is None:
+        # Somebody else's listing points here, or the catalog is not loaded: a person must look.
+        logger.error("A buyer arrived for the unknown product code %r.", resolved.product_code)
+        with transaction.atomic():
+            audit.record(
+                audit.SYSTEM, "foreign_product_refused", by="aws", at=now, product_code=resolved.product_code
+            )
+        raise RegistrationRefused("foreign")
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    with transaction.atomic():
+        agreement = customers.get_agreement(
+            product=product,
+            customer=customers.get_customer(
+                aws_account_id=resolved.aws_account_id, customer_identifier=resolved.customer_identifier
+            ),
+            license_arn=resolved.license_arn,
+            agreement_id=resolved.agreement_id,
+            now=now,
+            by="aws",
+        )
+        registration = _registration(digest, agreement, free_trial_hint=free_trial_hint, now=now)
+        # Events may have come before the buyer and waited for exactly this.
+        lifecycle.replay_waiting(agreement, now=now)
+    return registration
+
+
+@sensitive_variables("token")
+def _resolve(marketplace: Marketplace, token: str) -> ResolvedCustomer:
+    try:
+        return marketplace.resolve_customer(token)
+    except MarketplaceUnavailable as error:
+        logger.warning("ResolveCustomer did not answer: %s", error.code)
+        raise RegistrationRefused("unavailable") from error
+    except MarketplaceError as error:
+        if error.scope is Scope.BUYER or error.scope is Scope.RECORD:
+            logger.info("ResolveCustomer refused a token: %s", error.code)
+            expired = error.code == "ExpiredTokenException"
+            raise RegistrationRefused("expired" if expired else "invalid") from error
+        logger.error("ResolveCustomer refuses us: %s. %s", error.code, error.meaning.fix)
+        raise RegistrationRefused("unavailable") from error
+
+
+def _registration(
+    digest: str, agreement: Agreement, *, free_trial_hint: bool, now: datetime
+) -> Registration:
+    try:
+        with transaction.atomic():
+            registration = Registration.objects.create(
+                digest=digest,
+                agreement=agreement,
+                free_trial_hint=free_trial_hint,
+                expires_at=now + TOKEN_LIFETIME,
+                created_at=now,
+            )
+    except IntegrityError:  # posted before, or by the same click at the same moment
+        return Registration.objects.get(digest=digest)
+    audit.record(agreement, "buyer_arrived", by="aws", at=now, registration=registration.pk)
+    return registration
+
+
+# --- Which arrivals belong to this browser and this person -----------------------------------------------
+
+
+def remember(response: HttpResponse, registration: Registration, *, secure: bool) -> None:
+    """Give the browser a signed reference to the arrival."""
+    response.set_cookie(
+        f"{COOKIE_PREFIX}{registration.pk}",
+        signing.dumps(registration.pk, salt=_SALT),
+        max_age=TOKEN_LIFETIME,
+        httponly=True,
+        samesite="Lax",
+        secure=secure,
+    )
+
+
+def forget(response: HttpResponse, registration: Registration) -> None:
+    response.delete_cookie(f"{COOKIE_PREFIX}{registration.pk}", samesite="Lax")
+
+
+def in_browser(request: HttpRequest) -> list[int]:
+    """Primary keys of the arrivals whose cookies this browser holds."""
+    found: list[int] = []
+    for name, value in request.COOKIES.items():
+        if name.startswith(COOKIE_PREFIX):
+            try:
+                found.append(signing.loads(value, salt=_SALT, max_age=TOKEN_LIFETIME))
+            except signing.BadSignature:
+                continue
+    return found
+
+
+def waiting_for(request: HttpRequest) -> list[Registration]:
+    """The arrivals this visitor may act on: those of the browser, and those remembered for the person."""
+    mine = Q(pk__in=in_browser(request))
+    if request.user.is_authenticated:
+        mine |= Q(user=request.user, claimed_at=None)
+    return list(
+        Registration.objects.filter(mine).select_related(
+            "agreement__product", "agreement__customer", "agreement__organization"
+        )[:20]
+    )
+
+
+@receiver(user_logged_in)
+def _remember_for_user(sender: Any, request: HttpRequest, user: User, **kwargs: Any) -> None:
+    """Keep the browser's arrivals for the person, so that another browser or a day's delay loses nothing.
+
+    Fires after the mailed code and MFA. Nothing is bound yet: that takes the person's confirmation.
+    """
+    Registration.objects.filter(pk__in=in_browser(request), user=None, claimed_at=None).update(user=user)
+
+
+# --- Claiming ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Household:
+    """The organization that already holds purchases of the same AWS account."""
+
+    organization: Organization
+    ask: str  # the owner's address, masked
+
+
+def household(registration: Registration) -> Household | None:
+    organization = (
+        Organization.objects.filter(agreements__customer=registration.agreement.customer)
+        .order_by("agreements__claimed_at")
+        .first()
+    )
+    if organization is None:
+        return None
+    owner = organization.memberships.select_related("user").filter(role=Membership.Role.OWNER).first()
+    return Household(organization, masked_address(owner.user.email) if owner else "")
+
+
+def masked_address(address: str) -> str:
+    """``ada@acme.example`` as ``a••@a•••.example``: recognizable to a colleague, useless to others."""
+    local, _, domain = address.partition("@")
+    name, _, ending = domain.rpartition(".")
+    return f"{local[:1]}••@{name[:1]}•••.{ending}"
+
+
+def claim(
+    registration: Registration, *, by: User, now: datetime, organization: Organization | None = None, new_name: str = ""
+) -> Agreement:
+    """Give the purchase to ``organization``, or to a new one named ``new_name``, once.
+
+    Claiming again for the same organization changes nothing. Raises AlreadyClaimed when another organization
+    was first, ClaimRefused when the person may not do this.
+    """
+    if not by.emailaddress_set.filter(verified=True).exists():
+        raise ClaimRefused("The e-mail address is not verified.")
+    if organization is not None and not Organization.objects.administered_by(by).filter(pk=organization.pk).exists():
+        raise ClaimRefused("Only an owner or admin can attach a purchase to an organization.")
+    with transaction.atomic():
+        agreement = customers.lock(registration.agreement_id)
+        if agreement.organization is not None:
+            pressed_twice = organization is None and agreement.organization.memberships.filter(user=by).exists()
+            if pressed_twice or agreement.organization == organization:
+                return agreement
+            raise AlreadyClaimed("Another organization has this purchase.")
+        target = organization or organizations.create(name=new_name, owner=by)
+        agreement.organization = target
+        agreement.claimed_at = now
+        agreement.save(update_fields=["organization", "claimed_at"])
+        Registration.objects.filter(agreement=agreement, claimed_at=None).update(claimed_at=now)
+        Registration.objects.filter(pk=registration.pk).update(user=by)
+        audit.record(agreement, "claimed", by=by, at=now, organization=target.pk)
+    return agreement

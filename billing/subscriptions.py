@@ -1,0 +1,149 @@
+"""What a buyer's administrators see of their purchases: the contract, and the figures AWS bills."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+from django.db.models import Q, Sum
+
+from accounts.models import Organization
+from billing.models import Agreement, Dimension, Entitlement, MeteringRecord, UsageEvent
+
+_ZERO = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class EntitlementLine:
+    label: str
+    key: str
+    unit: str
+    value: int | float | bool | str
+    expires_at: datetime | None
+    used: Decimal | None
+    remaining: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class UsageLine:
+    label: str
+    unit: str
+    recorded: Decimal
+    included: Decimal
+    billed: Decimal  # AWS has accepted it
+    waiting: Decimal  # open, or on its way
+    not_billed: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class RecordLine:
+    hour: datetime
+    label: str
+    used: Decimal
+    included: Decimal
+    quantity: Decimal
+    state_label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    product: str
+    pricing: str
+    status: str
+    status_label: str
+    masked_account: str
+    license_id: str | None
+    started_at: datetime | None
+    ended_at: datetime | None
+    metering_closes_at: datetime | None
+    entitlements: list[EntitlementLine]
+    usage: list[UsageLine]
+    recent: list[RecordLine]
+
+
+def subscriptions_of(organization: Organization) -> list[Subscription]:
+    agreements = organization.agreements.select_related("product", "customer").prefetch_related(
+        "product__dimensions"
+    )
+    return [_subscription(agreement) for agreement in agreements[:50]]
+
+
+def _subscription(agreement: Agreement) -> Subscription:
+    dimensions = {dimension.key: dimension for dimension in agreement.product.dimensions.all()}
+    recent = agreement.metering_records.select_related("dimension")[:24]
+    return Subscription(
+        product=agreement.product.title,
+        pricing=agreement.product.get_pricing_display(),
+        status=agreement.status,
+        status_label=agreement.get_status_display(),
+        masked_account=agreement.customer.masked,
+        license_id=agreement.license_id,
+        started_at=agreement.activated_at,
+        ended_at=agreement.ended_at,
+        metering_closes_at=agreement.metering_closes_at,
+        entitlements=[_entitlement(agreement, row, dimensions) for row in agreement.entitlements.current()],
+        usage=[
+            _usage(agreement, dimension)
+            for dimension in dimensions.values()
+            if dimension.kind == Dimension.Kind.METERED
+        ],
+        recent=[
+            RecordLine(
+                record.hour,
+                record.dimension.label,
+                record.used,
+                record.included,
+                record.quantity,
+                record.get_state_display(),
+            )
+            for record in recent
+        ],
+    )
+
+
+def drawn(agreement: Agreement, entitled_key: str) -> Decimal | None:
+    """How much of an entitled dimension was used by what draws on it, open usage too; None if nothing can."""
+    drawing = Q(dimension__included_by__key=entitled_key)
+    if not agreement.product.dimensions.filter(included_by__key=entitled_key).exists():
+        return None
+    used = agreement.usage_events.filter(drawing, disposition=UsageEvent.Disposition.BILLABLE)
+    return used.aggregate(total=Sum("quantity"))["total"] or _ZERO
+
+
+def _entitlement(agreement: Agreement, row: Entitlement, dimensions: dict[str, Dimension]) -> EntitlementLine:
+    dimension = dimensions.get(row.dimension_key)
+    used = drawn(agreement, row.dimension_key)
+    return EntitlementLine(
+        label=dimension.label if dimension else row.dimension_key,
+        key=row.dimension_key,
+        unit=dimension.unit if dimension else "",
+        value=row.value,
+        expires_at=row.expires_at,
+        used=used,
+        remaining=max(_ZERO, row.quantity - used) if used is not None else None,
+    )
+
+
+def _usage(agreement: Agreement, dimension: Dimension) -> UsageLine:
+    billable = Q(disposition=UsageEvent.Disposition.BILLABLE)
+    events = agreement.usage_events.filter(dimension=dimension).aggregate(
+        recorded=Sum("quantity"), open=Sum("quantity", filter=billable & Q(metering_record=None)),
+        never=Sum("quantity", filter=~billable),
+    )  # fmt: skip
+    state = MeteringRecord.State
+    records = agreement.metering_records.filter(dimension=dimension).aggregate(
+        included=Sum("included"),
+        accepted=Sum("quantity", filter=Q(state=state.ACCEPTED)),
+        sent=Sum("quantity", filter=Q(state__in=MeteringRecord.SENDABLE)),
+        other=Sum("quantity", filter=~Q(state__in=[*MeteringRecord.SENDABLE, state.ACCEPTED])),
+    )
+    return UsageLine(
+        label=dimension.label,
+        unit=dimension.unit,
+        recorded=events["recorded"] or _ZERO,
+        included=records["included"] or _ZERO,
+        billed=records["accepted"] or _ZERO,
+        waiting=(events["open"] or _ZERO) + (records["sent"] or _ZERO),
+        not_billed=(events["never"] or _ZERO) + (records["other"] or _ZERO),
+    )

@@ -1,0 +1,74 @@
+"""What Celery runs: each task calls one flow. The rows are the queue; a task run twice or late changes nothing."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from celery import shared_task
+from celery.app.task import Task
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+from kombu.exceptions import OperationalError
+
+from billing import effects, entitlements, events, lifecycle, metering, submission
+from billing.aws.client import get_marketplace
+from billing.aws.errors import MarketplaceError
+from billing.models import Agreement
+
+logger = logging.getLogger(__name__)
+
+
+def ring(task: Task[Any, Any]) -> None:
+    """Run ``task`` soon, once this transaction is committed. With the broker down, beat's turn comes later."""
+    transaction.on_commit(lambda: _ring(task))
+
+
+def _ring(task: Task[Any, Any]) -> None:
+    try:
+        task.delay()
+    except OperationalError:
+        logger.warning("The broker is down: %s waits for its schedule", task.name)
+
+
+@shared_task
+def poll_events() -> None:
+    for queue_url in settings.MARKETPLACE_EVENT_QUEUES:
+        try:
+            events.poll(get_marketplace(), queue_url, now=timezone.now())
+        except MarketplaceError as error:
+            logger.warning("Polling %s: %s", queue_url, error)
+    run_effects()
+
+
+@shared_task
+def run_effects() -> None:
+    if effects.run_due(get_marketplace(), now=timezone.now()):
+        ring(submit_metering)
+
+
+@shared_task
+def advance_lifecycles() -> None:
+    lifecycle.advance(now=timezone.now())
+
+
+@shared_task
+def sync_entitlements() -> None:
+    for agreement in Agreement.objects.live().select_related("product", "customer"):
+        if agreement.product.has_entitlements:
+            try:
+                entitlements.sync(agreement, marketplace=get_marketplace(), now=timezone.now())
+            except MarketplaceError as error:
+                logger.warning("Entitlements of agreement %s: %s", agreement.pk, error)
+
+
+@shared_task
+def close_hours() -> None:
+    metering.close_hours(region=settings.MARKETPLACE["metering_region"], now=timezone.now())
+    ring(submit_metering)
+
+
+@shared_task
+def submit_metering() -> None:
+    submission.submit_due(get_marketplace(), now=timezone.now())

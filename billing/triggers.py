@@ -1,0 +1,239 @@
+"""Invariants that SQL constraints cannot hold portably: write-once columns, no deletes, no overlaps.
+
+Each rule is one trigger on SQLite and on PostgreSQL. They are (re)made after every `migrate`, because SQLite
+rebuilds a table to alter it and drops its triggers on the way; billing.checks fails when one is missing.
+A trigger's name ends in a digest of its text, so an unchanged one is left alone (making one locks its table).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+from billing.models import (
+    Agreement,
+    AuditEvent,
+    Entitlement,
+    MarketplaceCustomer,
+    MarketplaceEvent,
+    MeteringRecord,
+    Registration,
+    Submission,
+    SubmissionLine,
+    UsageEvent,
+)
+
+Model = type[models.Model]
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """Refuse ``operation`` on ``model``'s table where ``condition`` holds (SQL over OLD and NEW)."""
+
+    model: Model
+    rule: str
+    operation: str  # "INSERT", "UPDATE" or "DELETE"
+    condition: str
+
+    @property
+    def table(self) -> str:
+        return self.model._meta.db_table
+
+    @property
+    def prefix(self) -> str:
+        return f"{self.rule}_{self.operation.lower()}_"
+
+    @property
+    def name(self) -> str:
+        text = f"{self.table} {self.operation} {self.condition} {_REFUSE_FUNCTION}"
+        return self.prefix + hashlib.sha256(text.encode()).hexdigest()[:8]
+
+    def sql(self, vendor: str) -> str:
+        if vendor == "sqlite":
+            return (
+                f"CREATE TRIGGER {self.name} BEFORE {self.operation} ON {self.table} "
+                f"WHEN {self.condition} BEGIN SELECT RAISE(ABORT, '{self.rule}'); END"
+            )
+        # A trigger's WHEN cannot hold a subquery on PostgreSQL: those conditions go into the function.
+        if "SELECT" in self.condition:
+            return (
+                f"CREATE FUNCTION {self.name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                f"IF {self.condition} THEN RAISE EXCEPTION '{self.rule}' USING ERRCODE = '23000'; END IF; "
+                f"RETURN NEW; END $$; "
+                f"CREATE TRIGGER {self.name} BEFORE {self.operation} ON {self.table} "
+                f"FOR EACH ROW EXECUTE FUNCTION {self.name}()"
+            )
+        return (
+            f"CREATE TRIGGER {self.name} BEFORE {self.operation} ON {self.table} "
+            f"FOR EACH ROW WHEN ({self.condition}) EXECUTE FUNCTION billing_refuse('{self.rule}')"
+        )
+
+
+_REFUSE_FUNCTION = (
+    "CREATE OR REPLACE FUNCTION billing_refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+    "RAISE EXCEPTION '%', TG_ARGV[0] USING ERRCODE = '23000'; END $$"
+)
+
+
+def _write_once(model: Model, rule: str, *, but: set[str] = frozenset()) -> Trigger:  # type: ignore[assignment]
+    """Refuse to change any column but those of the fields ``but``."""
+    frozen = [field.column for field in model._meta.concrete_fields if field.name not in but]
+    return Trigger(model, rule, "UPDATE", " OR ".join(_changed(column) for column in frozen))
+
+
+def _changed(column: str) -> str:
+    # IS DISTINCT FROM came to SQLite only with 3.39. On PostgreSQL jsonb, text and numbers all compare.
+    return (
+        f"(OLD.{column} <> NEW.{column} OR (OLD.{column} IS NULL AND NEW.{column} IS NOT NULL) "
+        f"OR (OLD.{column} IS NOT NULL AND NEW.{column} IS NULL))"
+    )
+
+
+def _set_once(model: Model, rule: str, *columns: str) -> Trigger:
+    """Let ``columns`` be filled once, then never changed."""
+    return Trigger(
+        model,
+        rule,
+        "UPDATE",
+        " OR ".join(
+            f"(OLD.{column} IS NOT NULL AND (NEW.{column} IS NULL OR NEW.{column} <> OLD.{column}))"
+            for column in columns
+        ),
+    )
+
+
+def _never_deleted(model: Model, rule: str) -> Trigger:
+    return Trigger(model, rule, "DELETE", "OLD.id IS NOT NULL")
+
+
+_METERING_STATE = {
+    "state",
+    "submit_by",
+    "next_attempt_at",
+    "attempts",
+    "claimed_by",
+    "aws_record_id",
+    "error_code",
+    "error_message",
+    "settled_at",
+}
+
+
+def _overlap(model: Model, operation: str) -> Trigger:
+    table = model._meta.db_table
+    return Trigger(
+        model,
+        "entitlement_ranges_do_not_overlap",
+        operation,
+        f"EXISTS (SELECT 1 FROM {table} other WHERE other.agreement_id = NEW.agreement_id "
+        "AND other.dimension_key = NEW.dimension_key "
+        "AND (NEW.id IS NULL OR other.id <> NEW.id) "
+        "AND (other.valid_to IS NULL OR other.valid_to > NEW.valid_from) "
+        "AND (NEW.valid_to IS NULL OR NEW.valid_to > other.valid_from))",
+    )
+
+
+TRIGGERS: tuple[Trigger, ...] = (
+    _write_once(UsageEvent, "usage_event_write_once", but={"disposition", "metering_record"}),
+    _never_deleted(UsageEvent, "usage_event_never_deleted"),
+    _write_once(MeteringRecord, "metering_record_wire_frozen", but=_METERING_STATE),
+    Trigger(
+        MeteringRecord,
+        "metering_record_accepted_is_final",
+        "UPDATE",
+        "OLD.state = 'accepted' AND NEW.state <> 'accepted'",
+    ),
+    _never_deleted(MeteringRecord, "metering_record_never_deleted"),
+    _write_once(
+        Submission,
+        "submission_write_once",
+        but={"finished_at", "outcome", "aws_request_id", "error_code", "error_message"},
+    ),
+    _set_once(Submission, "submission_finished_once", "finished_at"),
+    _never_deleted(Submission, "submission_never_deleted"),
+    _write_once(SubmissionLine, "submission_line_write_once", but={"status", "aws_record_id"}),
+    _never_deleted(SubmissionLine, "submission_line_never_deleted"),
+    _write_once(MarketplaceEvent, "marketplace_event_write_once", but={"agreement", "state", "error"}),
+    _never_deleted(MarketplaceEvent, "marketplace_event_never_deleted"),
+    _write_once(Entitlement, "entitlement_write_once", but={"valid_to", "closed_because"}),
+    _set_once(Entitlement, "entitlement_closed_once", "valid_to"),
+    _overlap(Entitlement, "INSERT"),
+    _overlap(Entitlement, "UPDATE"),
+    _never_deleted(Entitlement, "entitlement_never_deleted"),
+    _set_once(
+        Agreement, "agreement_ids_set_once", "product_id", "customer_id", "license_id", "license_arn", "agreement_id"
+    ),
+    _never_deleted(Agreement, "agreement_never_deleted"),
+    _set_once(MarketplaceCustomer, "customer_ids_set_once", "aws_account_id", "customer_identifier"),
+    _never_deleted(MarketplaceCustomer, "customer_never_deleted"),
+    _write_once(Registration, "registration_write_once", but={"user", "claimed_at"}),
+    _set_once(Registration, "registration_claimed_once", "claimed_at"),
+    _never_deleted(Registration, "registration_never_deleted"),
+    _write_once(AuditEvent, "audit_event_append_only"),
+    _never_deleted(AuditEvent, "audit_event_append_only"),
+)
+
+# PostgreSQL's TRUNCATE passes row triggers by.
+_NO_TRUNCATE = "audit_event_no_truncate"
+
+
+def install(connection: BaseDatabaseWrapper) -> None:
+    """Make what is missing, drop what has another text."""
+    present = set(installed(connection))
+    wanted = {trigger.name: trigger for trigger in TRIGGERS}
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute(_REFUSE_FUNCTION)
+            if _NO_TRUNCATE not in present:
+                cursor.execute(
+                    f"CREATE TRIGGER {_NO_TRUNCATE} BEFORE TRUNCATE ON {AuditEvent._meta.db_table} "
+                    f"FOR EACH STATEMENT EXECUTE FUNCTION billing_refuse('audit_event_append_only')"
+                )
+        for stale in present - set(wanted) - {_NO_TRUNCATE}:
+            _drop(cursor, connection.vendor, stale)
+        for name in wanted.keys() - present:
+            cursor.execute(wanted[name].sql(connection.vendor))
+
+
+def drop_all(connection: BaseDatabaseWrapper) -> None:
+    """For the test that proves verify finds what triggers would have refused, and for emptying test tables."""
+    with connection.cursor() as cursor:
+        for name in installed(connection):
+            _drop(cursor, connection.vendor, name)
+
+
+def missing(connection: BaseDatabaseWrapper) -> list[str]:
+    wanted = [trigger.name for trigger in TRIGGERS]
+    if connection.vendor == "postgresql":
+        wanted.append(_NO_TRUNCATE)
+    present = set(installed(connection))
+    return [name for name in wanted if name not in present]
+
+
+def installed(connection: BaseDatabaseWrapper) -> Iterator[str]:
+    """Names of our triggers that are there, whatever their version."""
+    if connection.vendor == "postgresql":
+        query = "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgrelid = ANY(%s::regclass[])"
+        parameters: list[Any] = [[trigger.table for trigger in TRIGGERS]]
+    else:
+        query, parameters = "SELECT name FROM sqlite_master WHERE type = 'trigger'", []
+    ours = (*{trigger.prefix for trigger in TRIGGERS}, _NO_TRUNCATE)
+    with connection.cursor() as cursor:
+        cursor.execute(query, parameters)
+        names = [row[0] for row in cursor.fetchall()]
+    return (name for name in names if name.startswith(ours))
+
+
+def _drop(cursor: Any, vendor: str, name: str) -> None:
+    if vendor == "sqlite":
+        cursor.execute(f"DROP TRIGGER {name}")
+        return
+    cursor.execute("SELECT tgrelid::regclass::text FROM pg_trigger WHERE tgname = %s", [name])
+    for (table,) in cursor.fetchall():
+        cursor.execute(f"DROP TRIGGER {name} ON {table}")
+    cursor.execute(f"DROP FUNCTION IF EXISTS {name}()")

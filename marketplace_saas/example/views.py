@@ -1,0 +1,81 @@
+"""A page a buyer pays for: gated by an entitlement, billed by the page made. Replace it with your product."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.db import transaction
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_POST
+
+from accounts.access import TenantRequest, organization_required
+from accounts.adapter import get_adapter
+from billing import gates, usage
+from marketplace_saas.example.forms import RenderLogForm, ReportForm
+
+
+@organization_required
+@gates.requires("reports")
+def reports(request: TenantRequest) -> HttpResponse:
+    """Make a report. Its pages are recorded as usage; AWS bills them with the hour."""
+    form = ReportForm(request.POST if request.method == "POST" else None)
+    report = None
+    if form.is_valid():
+        team = form.cleaned_data["team"]
+        try:
+            usage.record(
+                request.membership.organization,
+                "pages",
+                form.cleaned_data["pages"],
+                key=f"report:{form.cleaned_data['request_key']}",
+                tags={"team": team} if team else {},
+            )
+        except usage.UsageRefused as refused:
+            form.add_error(None, str(refused))
+        else:
+            report = {name: form.cleaned_data[name] for name in ("title", "pages", "team")}
+            form = ReportForm()
+    return _page(request, form=form, report=report)
+
+
+@require_POST
+@organization_required
+@gates.requires("reports")
+def upload_log(request: TenantRequest) -> HttpResponse:
+    """Take in a render machine's log, all of it or nothing. The same log again counts once."""
+    form = RenderLogForm(request.POST)
+    if form.is_valid():
+        try:
+            with transaction.atomic():
+                for job in form.cleaned_data["log"]:
+                    usage.record(
+                        request.membership.organization,
+                        "pages",
+                        job.pages,
+                        key=job.key,
+                        tags={"team": job.team} if job.team else {},
+                        occurred_at=job.finished_at,
+                    )
+        except usage.UsageRefused as refused:
+            form.add_error("log", str(refused))
+        else:
+            messages.success(request, f"{len(form.cleaned_data['log'])} render jobs recorded.")
+            return redirect("example:reports", request.membership.organization.slug)
+    return _page(request, log_form=form)
+
+
+def _page(request: TenantRequest, **context: Any) -> HttpResponse:
+    organization = request.membership.organization
+    context = {
+        "form": ReportForm(),
+        "log_form": RenderLogForm(),
+        **context,
+        "organization": organization,
+        "nav_items": get_adapter().nav_items(organization, request.user),
+        "quota": gates.allows(organization, "reports").quota,
+        "events": organization.usage_events.select_related("dimension")[:20],
+    }
+    refused = any(context[name].errors for name in ("form", "log_form"))
+    return render(request, "example/reports.html", context, status=422 if refused else 200)
