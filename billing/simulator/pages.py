@@ -5,8 +5,7 @@ from __future__ import annotations
 from billing.simulator import control, purchases, seller_pages
 from billing.simulator.catalog import Dimension, Product
 from billing.simulator.errors import Refused
-from billing.simulator.invoice import plain
-from billing.simulator.render import page, problem, stylesheet, url
+from billing.simulator.render import money, page, problem, readable, stylesheet, url
 from billing.simulator.shapes import Json
 from billing.simulator.state import State
 from billing.simulator.web import Request, Response, redirect
@@ -73,7 +72,7 @@ def _offer(dimension: Dimension) -> Json:
         "key": dimension.key,
         "label": dimension.label,
         "unit": dimension.unit,
-        "price": plain(dimension.price),
+        "price": money(dimension.price),
         "type": dimension.value_type,
         "default": str(dimension.default_quantity),
         "is_on": dimension.default_quantity is True,
@@ -122,7 +121,7 @@ def _manage(state: State) -> Response:
     accounts: dict[str, list[Json]] = {}
     with state.lock:
         for agreement in reversed(state.agreements.values()):
-            described = control.describe(state, agreement)
+            described = readable(control.describe(state, agreement))
             product = state.product(agreement.product_code)
             accounts.setdefault(agreement.aws_account_id, []).append(
                 {
@@ -139,7 +138,11 @@ def _manage(state: State) -> Response:
 
 def _bought(product: Product, quantities: Json) -> list[Json]:
     labels = {dimension.key: dimension.label for dimension in product.entitled}
-    return [{"label": labels.get(key, key), "value": str(value)} for key, value in quantities.items()]
+    words = {True: "yes", False: "no"}
+    return [
+        {"label": labels.get(key, key), "value": words[value] if isinstance(value, bool) else str(value)}
+        for key, value in quantities.items()
+    ]
 
 
 def _setup(state: State, agreement_id: str, *, is_new: bool) -> Response:
@@ -153,6 +156,6 @@ def _setup(state: State, agreement_id: str, *, is_new: bool) -> Response:
             "fulfillment_url": product.fulfillment_url or state.fulfillment_url,
             "token": purchases.issue_token(state, agreement),
             "offer_type": OFFER_TYPE_TRIAL if agreement.trial_ends_at else "",
-            "agreement": control.describe(state, agreement),
+            "agreement": readable(control.describe(state, agreement)),
         }
     return page(state, "setup", context)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from django.template import Context, Engine
 
+from billing.simulator.invoice import plain
 from billing.simulator.state import State
 from billing.simulator.web import Response
 
@@ -47,3 +50,22 @@ def stylesheet() -> Response:
 def url(*parts: str) -> str:
     """A path of this site; product codes may hold slashes and the like."""
     return "/" + "/".join(quote(part, safe="") for part in parts)
+
+
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
+
+
+def readable(values: dict[str, Any]) -> dict[str, Any]:
+    """The same values with their instants as people write them."""
+    return {
+        key: value.replace("T", " ").replace("Z", " UTC")
+        if isinstance(value, str) and _INSTANT.fullmatch(value)
+        else value
+        for key, value in values.items()
+    }
+
+
+def money(amount: Decimal) -> str:
+    """Cents at least; finer prices keep their digits."""
+    text = plain(amount)
+    return text if len(text.partition(".")[2]) > 2 else format(amount, ".2f")

@@ -8,7 +8,7 @@ from datetime import timedelta
 from billing.simulator import control
 from billing.simulator.errors import Refused
 from billing.simulator.invoice import invoice
-from billing.simulator.render import page
+from billing.simulator.render import page, readable
 from billing.simulator.shapes import Json
 from billing.simulator.state import State
 from billing.simulator.web import Request, Response, redirect
@@ -56,7 +56,7 @@ def _control_room(state: State) -> Response:
     context = {
         "steps": [{"label": label, "seconds": str(seconds)} for label, seconds in STEPS],
         "queues": [{"name": name, **_as_text(counts)} for name, counts in report["queues"].items()],
-        "scheduled": report["scheduled_events"][:10],
+        "scheduled": [readable(event) for event in report["scheduled_events"][:10]],
         "scheduled_count": str(len(report["scheduled_events"])),
         "faults": [_as_text(fault) for fault in report["faults"]],
         "lints": [{"finding": finding, "count": str(count)} for finding, count in report["lints"].items()],
@@ -68,7 +68,7 @@ def _control_room(state: State) -> Response:
 
 def _shown(entry: Json) -> Json:
     return {
-        **_as_text(entry),
+        **_as_text(readable(entry)),
         "failed": entry["status"] != 200,
         "request": json.dumps(entry["request"], indent=2),
         "response": json.dumps(entry["response"], indent=2),
@@ -94,4 +94,4 @@ def _invoice(state: State) -> Response:
 def _with_titles(state: State, rows: list[Json]) -> list[Json]:
     with state.lock:
         titles = {code: product.title for code, product in state.products.items()}
-    return [{**row, "title": titles.get(row["product_code"], row["product_code"])} for row in rows]
+    return [{**readable(row), "title": titles.get(row["product_code"], row["product_code"])} for row in rows]
