@@ -13,7 +13,7 @@ from functools import wraps
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Prefetch
+from django.db.models import Prefetch, Sum
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -21,19 +21,31 @@ from django.utils.translation import gettext as _
 
 from accounts.access import TenantRequest
 from accounts.models import Organization
-from billing.models import Agreement, Entitlement
+from billing.models import Agreement, Entitlement, UsageEvent
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Truthy when allowed. ``reason`` is for the person; ``quota`` is how much, where the feature has one."""
+    """Truthy when allowed. ``reason`` is for the person; ``limit`` is how much, where the feature has a quota."""
 
     allowed: bool
     reason: str
-    quota: Decimal | None = None
+    limit: Decimal | None = None
 
     def __bool__(self) -> bool:
         return self.allowed
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """How much of a feature was bought and used, over all live agreements."""
+
+    limit: Decimal
+    used: Decimal
+
+    @property
+    def remaining(self) -> Decimal:
+        return max(Decimal(0), self.limit - self.used)
 
 
 def allows(organization: Organization, feature: str, *, now: datetime | None = None) -> Grant:
@@ -54,9 +66,22 @@ def allows(organization: Organization, feature: str, *, now: datetime | None = N
     in_force = [row for row in granting if row.expires_at is None or row.expires_at > now]
     subscribed = any(agreement.product.code in rule.get("products", ()) for agreement in live)
     if in_force or subscribed:
-        quota = [row.quantity for row in in_force if row.dimension_key == rule.get("quota")]
-        return Grant(True, _("Included in your subscription."), sum(quota, Decimal(0)) if quota else None)
+        limits = [row.quantity for row in in_force if row.dimension_key == rule.get("quota")]
+        return Grant(True, _("Included in your subscription."), sum(limits, Decimal(0)) if limits else None)
     return Grant(False, _refusal(agreements, live, expired=bool(granting)))
+
+
+def quota(organization: Organization, feature: str, *, now: datetime | None = None) -> Quota | None:
+    """What is bought and used of the feature's quota dimension; None where there is no quota."""
+    limit = allows(organization, feature, now=now).limit
+    if limit is None:
+        return None
+    used = organization.usage_events.filter(
+        disposition=UsageEvent.Disposition.BILLABLE,
+        agreement__status=Agreement.Status.ACTIVE,
+        dimension__included_by__key=settings.FEATURES[feature]["quota"],
+    ).aggregate(total=Sum("quantity"))["total"]
+    return Quota(limit, used or Decimal(0))
 
 
 def requires(feature: str) -> Callable[..., Any]:

@@ -93,6 +93,15 @@ def record(
     return event
 
 
+def agreements_with(organization: Organization, dimension: str) -> list[Agreement]:
+    """Every agreement of ``organization`` whose product meters ``dimension``, the newest first."""
+    return list(
+        organization.agreements.select_related("product").filter(
+            product__dimensions__key=dimension, product__dimensions__kind=Dimension.Kind.METERED
+        )
+    )
+
+
 @transaction.atomic
 def cancel(organization: Organization, key: str, *, reason: str, now: datetime | None = None) -> UsageEvent:
     """Take back a use whose hour is still open. Cancelling twice changes nothing.
@@ -179,11 +188,7 @@ def _paying_agreement(
         if given.organization_id != organization.pk:
             raise UsageRefused("agreement: belongs to another organization.")
         return given
-    candidates = list(
-        organization.agreements.select_related("product")
-        .filter(product__dimensions__key=dimension, product__dimensions__kind=Dimension.Kind.METERED)
-        .order_by("-created_at")
-    )
+    candidates = agreements_with(organization, dimension)
     if not candidates:
         raise UsageRefused(
             f"dimension: no product that {organization} bought has the metered dimension {dimension!r}."

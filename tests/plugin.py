@@ -1,1 +1,153 @@
-"""Fixtures for every test."""
+"""Fixtures for every test: AWS on this machine, the catalog, the standing cast.
+
+The cast: ``acme`` is an organization, ``acme_admin`` owns it, ``acme_member`` is on the team, ``outsider`` must
+see nothing of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from allauth.account.models import EmailAddress
+from django.conf import settings
+from django.db import connection
+from django.utils import timezone
+
+from accounts import organizations
+from accounts.models import Membership, Organization, User
+from billing import catalog as catalogs
+from billing import events, registration, triggers
+from billing.aws.client import BotoMarketplace, get_marketplace
+from billing.models import Agreement, Product
+from billing.simulator.client import Subscription
+from billing.simulator.pytest_plugin import RunningSimulator
+
+PASSWORD = "correct horse battery staple"
+
+
+@pytest.fixture(autouse=True)
+def _tables_can_be_emptied(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A transactional test ends by emptying the tables, which the append-only triggers refuse."""
+    yield
+    marker = request.node.get_closest_marker("django_db")
+    transactional = (marker and marker.kwargs.get("transaction")) or {
+        "transactional_db",
+        "live_server",
+    } & set(request.fixturenames)
+    if transactional:
+        request.getfixturevalue("django_db_blocker").unblock()
+        triggers.drop_all(connection)
+
+
+@pytest.fixture
+def _triggers(transactional_db: None) -> None:
+    triggers.install(connection)
+
+
+@pytest.fixture
+def catalog(db: None) -> dict[str, Product]:
+    """The products of tests/catalog.json, by code."""
+    products = catalogs.load(json.loads(settings.MARKETPLACE_CATALOG.read_text()))
+    return {product.code: product for product in products}
+
+
+class Aws:
+    """AWS Marketplace as a test sees it: the simulator to steer, and real boto3 to call it with."""
+
+    def __init__(self, simulator: RunningSimulator) -> None:
+        self.simulator = simulator
+        self.control = simulator.control
+        self.marketplace: BotoMarketplace = get_marketplace()
+
+    def buy(self, product_code: str = "reports-flex", **options: Any) -> Subscription:
+        return self.control.subscribe(product_code, **options)
+
+    def deliver(self, *, now: datetime | None = None) -> None:
+        """Take in every event that AWS has sent by now."""
+        for queue_url in settings.MARKETPLACE_EVENT_QUEUES:
+            events.poll(self.marketplace, queue_url, now=now or timezone.now())
+
+    def billed(self, dimension: str = "pages") -> str:
+        """The one total of ``dimension`` on AWS's invoice."""
+        totals = [row for row in self.control.invoice()["totals"] if row["dimension"] == dimension]
+        assert len(totals) <= 1, totals
+        return str(totals[0]["quantity"]) if totals else "0"
+
+
+@pytest.fixture
+def aws(
+    simulator: RunningSimulator,
+    catalog: dict[str, Product],
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Aws]:
+    for name, value in simulator.endpoint_env.items():
+        monkeypatch.setenv(name, value)
+    settings.MARKETPLACE_EVENT_QUEUES = [f"{simulator.url}/000000000000/marketplace-events"]
+    for entry in json.loads(settings.MARKETPLACE_CATALOG.read_text())["products"]:
+        simulator.control.add_product(entry)
+    get_marketplace.cache_clear()
+    yield Aws(simulator)
+    get_marketplace.cache_clear()
+
+
+@pytest.fixture
+def make_user(db: None) -> Callable[..., User]:
+    def make(email: str, *, verified: bool = True, **fields: Any) -> User:
+        user = User.objects.create_user(email, PASSWORD, **fields)
+        EmailAddress.objects.create(user=user, email=user.email, verified=verified, primary=True)
+        return user
+
+    return make
+
+
+@pytest.fixture
+def acme_admin(make_user: Callable[..., User]) -> User:
+    return make_user("ada@acme.example", name="Ada")
+
+
+@pytest.fixture
+def acme(acme_admin: User) -> Organization:
+    return organizations.create(name="Acme", owner=acme_admin)
+
+
+@pytest.fixture
+def acme_member(acme: Organization, make_user: Callable[..., User]) -> User:
+    user = make_user("bob@acme.example", name="Bob")
+    Membership.objects.create(organization=acme, user=user, role=Membership.Role.MEMBER)
+    return user
+
+
+@pytest.fixture
+def outsider(make_user: Callable[..., User]) -> User:
+    user = make_user("charlie@other.example", name="Charlie")
+    organizations.create(name="Other", owner=user)
+    return user
+
+
+@pytest.fixture
+def purchase(aws: Aws, acme: Organization, acme_admin: User) -> Callable[..., Agreement]:
+    """Buy, arrive, activate and claim for ``acme``: the purchase began ``ago`` (3 hours) before now."""
+
+    def make(
+        product_code: str = "reports-flex", *, ago: timedelta = timedelta(hours=3), **options: Any
+    ) -> Agreement:
+        now = timezone.now()
+        aws.control.set_now(now - ago)
+        bought = aws.buy(product_code, **options)
+        arrival = registration.arrive(aws.marketplace, token=bought.token, free_trial_hint=False, now=now)
+        registration.claim(arrival, by=acme_admin, organization=acme, now=now)
+        aws.control.set_now(now)
+        aws.deliver(now=now)
+        return Agreement.objects.get(pk=arrival.agreement_id)
+
+    return make
+
+
+def pytest_report_header() -> str:
+    return f"database: {settings.DATABASES['default']['ENGINE'].rpartition('.')[2]} (pid {os.getpid()})"

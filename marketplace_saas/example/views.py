@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 from django.contrib import messages
 from django.db import transaction
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
+from django.utils import timezone
 from django.views.decorators.http import require_POST
 
 from accounts.access import TenantRequest, organization_required
 from accounts.adapter import get_adapter
+from accounts.models import Organization
 from billing import gates, usage
+from billing.models import Agreement, UsageEvent
 from marketplace_saas.example.forms import RenderLogForm, ReportForm
 
 
@@ -23,14 +28,13 @@ def reports(request: TenantRequest) -> HttpResponse:
     form = ReportForm(request.POST if request.method == "POST" else None)
     report = None
     if form.is_valid():
-        team = form.cleaned_data["team"]
         try:
-            usage.record(
+            _record(
                 request.membership.organization,
-                "pages",
                 form.cleaned_data["pages"],
                 key=f"report:{form.cleaned_data['request_key']}",
-                tags={"team": team} if team else {},
+                team=form.cleaned_data["team"],
+                occurred_at=timezone.now(),
             )
         except usage.UsageRefused as refused:
             form.add_error(None, str(refused))
@@ -50,12 +54,11 @@ def upload_log(request: TenantRequest) -> HttpResponse:
         try:
             with transaction.atomic():
                 for job in form.cleaned_data["log"]:
-                    usage.record(
+                    _record(
                         request.membership.organization,
-                        "pages",
                         job.pages,
                         key=job.key,
-                        tags={"team": job.team} if job.team else {},
+                        team=job.team,
                         occurred_at=job.finished_at,
                     )
         except usage.UsageRefused as refused:
@@ -66,6 +69,22 @@ def upload_log(request: TenantRequest) -> HttpResponse:
     return _page(request, log_form=form)
 
 
+def _record(
+    organization: Organization, pages: Decimal | int, *, key: str, team: str, occurred_at: datetime
+) -> UsageEvent:
+    """Record pages. With several purchases that bill pages, the oldest one that was active then pays."""
+    payers = [
+        agreement
+        for agreement in usage.agreements_with(organization, "pages")
+        if agreement.is_metered_at(occurred_at)
+    ]
+    oldest: Agreement | None = payers[-1] if payers else None
+    tags = {"team": team} if team else {}
+    return usage.record(
+        organization, "pages", pages, key=key, tags=tags, occurred_at=occurred_at, agreement=oldest
+    )
+
+
 def _page(request: TenantRequest, **context: Any) -> HttpResponse:
     organization = request.membership.organization
     context = {
@@ -74,7 +93,7 @@ def _page(request: TenantRequest, **context: Any) -> HttpResponse:
         **context,
         "organization": organization,
         "nav_items": get_adapter().nav_items(organization, request.user),
-        "quota": gates.allows(organization, "reports").quota,
+        "quota": gates.quota(organization, "reports"),
         "events": organization.usage_events.select_related("dimension")[:20],
     }
     refused = any(context[name].errors for name in ("form", "log_form"))
