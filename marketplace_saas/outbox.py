@@ -50,9 +50,9 @@ def outbox_mail(request: HttpRequest, name: str) -> HttpResponse:
 
 def _newest_first() -> list[Mail]:
     folder = Path(getattr(settings, "EMAIL_FILE_PATH", None) or "")
-    files = sorted(folder.glob("*.log"), key=lambda file: file.stat().st_mtime, reverse=True)
-    mails = [mail for file in files[:_SHOWN] for mail in _read(file)]
-    mails.reverse()  # The last of several in one file came last; sorting keeps the order of equals.
+    files = sorted(folder.glob("*.log"), key=lambda file: file.stat().st_mtime_ns, reverse=True)
+    # The last of several in one file came last; sorting keeps the order of those of the same second.
+    mails = [mail for file in files[:_SHOWN] for mail in reversed(list(_read(file)))]
     return sorted(mails, key=lambda mail: mail.sent_at, reverse=True)
 
 
