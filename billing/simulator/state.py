@@ -219,12 +219,13 @@ class State:
     ) -> datetime:
         """Move the clock, deliver what fell due on the way, and return the new time."""
         with self.lock:
+            # Frozen first, so that it stands at exactly the instant it is then moved to.
+            if freeze is True:
+                self.clock.freeze()
             if now is not None:
                 self.clock.set(now)
             if advance is not None:
                 self.clock.advance(advance)
-            if freeze is True:
-                self.clock.freeze()
             if freeze is False:
                 self.clock.resume()
             self.deliver_due()

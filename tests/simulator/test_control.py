@@ -1,0 +1,211 @@
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from billing.simulator.client import ControlError
+from tests.simulator.conftest import NOON, PAYG
+
+
+def call(simulator, method, path, body=None):
+    request = urllib.request.Request(f"{simulator.url}/_simulator/{path}", method=method, data=body)
+    try:
+        with urllib.request.urlopen(request) as response:
+            return response.status, json.load(response)
+    except urllib.error.HTTPError as error:
+        return error.code, json.load(error)
+
+
+def test_subscribe_answers_what_the_buyer_and_the_tests_need(shop):
+    status, answer = call(shop, "POST", "subscribe", b'{"product_code": "reports-flex"}')
+    assert status == 200
+    assert set(answer) == {"token", "license_arn", "agreement_id", "aws_account_id", "customer_identifier"}
+    assert answer["customer_identifier"] is None
+    assert len(answer["aws_account_id"]) == 12
+    other = shop.control.subscribe("reports-flex")
+    assert other.aws_account_id != answer["aws_account_id"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b"[]",
+        b"{}",
+        b"[" * 100_000,
+        b'{"product_code": "none"}',
+        b'{"product_code": 1}',
+        b'{"product_code": "reports-flex", "aws_account_id": "12"}',
+        b'{"product_code": "reports-flex", "quantities": []}',
+        b'{"product_code": "reports-flex", "quantities": {"nothing": 1}}',
+        b'{"product_code": "reports-flex", "quantities": {"included_pages": -1}}',
+        b'{"product_code": "reports-flex", "quantities": {"included_pages": "many"}}',
+        b'{"product_code": "reports-flex", "quantities": {"included_pages": true}}',
+        b'{"product_code": "reports-flex", "quantities": {"sso": 1}}',
+        b'{"product_code": "reports-payg", "quantities": {"pages": 1}}',
+        b'{"product_code": "reports-flex", "free_trial": "yes"}',
+        b'{"product_code": "reports-flex", "identity": "other"}',
+        b'{"product_code": "reports-flex", "started_at": "yesterday"}',
+        b'{"product_code": "reports-flex", "started_at": "2026-11-23T12:00:00"}',
+        b'{"product_code": "reports-flex", "started_at": "0001-01-01T00:00:00Z"}',
+        b'{"product_code": "reports-flex", "license_updated_after": -1}',
+        b'{"product_code": "reports-flex", "license_updated_after": 1e300}',
+    ],
+    ids=lambda body: body[:90].decode(),
+)
+def test_a_bad_subscription_is_a_400_that_says_why(shop, body):
+    status, answer = call(shop, "POST", "subscribe", body)
+    assert status == 400
+    assert set(answer) == {"error"}
+    assert shop.control.state()["agreements"] == []
+
+
+def test_unknown_addresses_say_what_there_is(simulator):
+    for method, path in (("GET", "nothing"), ("POST", "state"), ("PUT", "clock"), ("DELETE", "state")):
+        status, answer = call(simulator, method, path)
+        assert status == 400
+        assert "POST subscribe" in answer["error"]
+
+
+class TestClock:
+    def test_it_runs_with_real_time(self, simulator):
+        assert abs(simulator.control.now() - datetime.now(UTC)) < timedelta(seconds=5)
+
+    def test_it_can_be_offset(self, simulator):
+        simulator.control.set_offset(-7200)
+        assert abs(simulator.control.now() - datetime.now(UTC) + timedelta(hours=2)) < timedelta(seconds=5)
+        assert abs(simulator.control.state()["clock"]["offset_seconds"] + 7200) < 1
+
+    def test_it_can_be_set_and_frozen_and_resumed(self, simulator):
+        assert simulator.control.freeze(NOON) == NOON
+        assert simulator.control.now() == NOON
+        assert simulator.control.advance(timedelta(hours=1)) == NOON + timedelta(hours=1)
+        resumed = simulator.control.resume()
+        assert timedelta() <= resumed - NOON - timedelta(hours=1) < timedelta(seconds=5)
+        assert simulator.control.state()["clock"]["frozen"] is False
+        simulator.control.resume()
+        assert simulator.control.set_now(NOON) - NOON < timedelta(seconds=5)
+
+    def test_it_can_go_backwards_and_what_was_true_then_is_true_again(self, shop, license_):
+        shop.control.advance(-605)
+        (agreement,) = shop.control.state()["agreements"]
+        assert agreement["license_active"] is False
+        shop.control.advance(605)
+        (agreement,) = shop.control.state()["agreements"]
+        assert agreement["license_active"] is True
+
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {"advance_seconds": "1"},
+            {"advance_seconds": 1e12},
+            {"advance_seconds": 1e300},
+            {"advance_seconds": True},
+            {"now": "2026-11-23T12:00:00"},
+            {"now": "2026-11-23T12:00:00Z", "offset_seconds": 1},
+            {"offset_seconds": 1e12},
+            {"freeze": 1},
+        ],
+        ids=str,
+    )
+    def test_a_bad_move_is_refused_and_moves_nothing(self, shop, body):
+        status, answer = call(shop, "POST", "clock", json.dumps(body).encode())
+        assert (status, set(answer)) == (400, {"error"})
+        assert shop.control.now() == NOON
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"operation": "Nothing", "fault": "throttle"},
+        {"operation": "*", "fault": "nothing"},
+        {"operation": "ResolveCustomer", "fault": "unprocessed"},
+        {"operation": "*", "fault": "empty"},
+        {"operation": "*", "fault": "throttle", "count": 0},
+        {"operation": "*", "fault": "throttle", "count": "1"},
+        {"operation": "*", "fault": "latency", "seconds": 61},
+        {"operation": "BatchMeterUsage", "fault": "unprocessed", "share": 2},
+        {"operation": "BatchMeterUsage", "fault": "unprocessed", "share": "all"},
+    ],
+    ids=str,
+)
+def test_a_bad_fault_is_refused(simulator, body):
+    status, answer = call(simulator, "POST", "faults", json.dumps(body).encode())
+    assert (status, set(answer)) == (400, {"error"})
+    assert simulator.control.state()["faults"] == []
+
+
+class TestProducts:
+    def test_a_product_is_listed_and_replaced(self, simulator):
+        assert simulator.control.add_product({**PAYG, "unknown": 1}) == "reports-payg"
+        simulator.control.add_product({**PAYG, "title": "Again"})
+        assert simulator.control.state()["products"] == ["reports-payg"]
+        assert simulator.state.products["reports-payg"].title == "Again"
+
+    @pytest.mark.parametrize(
+        "product",
+        [
+            {},
+            {"code": ""},
+            {"code": "spa ce"},
+            {"code": "p", "pricing": "free"},
+            {"code": "p", "identity": "other"},
+            {"code": "p", "title": 1},
+            {"code": "p", "dimensions": {}},
+            {"code": "p", "dimensions": [1]},
+            {"code": "p", "dimensions": [{}]},
+            {"code": "p", "dimensions": [{"key": "a b"}]},
+            {"code": "p", "dimensions": [{"key": "a"}, {"key": "a"}]},
+            {"code": "p", "dimensions": [{"key": "a", "kind": "other"}]},
+            {"code": "p", "dimensions": [{"key": "a", "price": "cheap"}]},
+            {"code": "p", "dimensions": [{"key": "a", "price": "-1"}]},
+            {"code": "p", "dimensions": [{"key": "a", "default_quantity": "many"}]},
+        ],
+        ids=str,
+    )
+    def test_a_bad_product_is_refused(self, simulator, product):
+        with pytest.raises(ControlError):
+            simulator.control.add_product(product)
+        assert simulator.control.state()["products"] == []
+
+
+class TestAgreements:
+    def test_what_does_not_exist_or_cannot_be_done_is_refused(self, shop, license_):
+        with pytest.raises(ControlError, match="no agreement"):
+            shop.control.cancel("agmt-nothing")
+        status, answer = call(shop, "POST", f"agreements/{license_.agreement_id}/explode")
+        assert (status, "cancel, amend and token" in answer["error"]) == (400, True)
+
+    def test_it_is_cancelled_once(self, shop, license_):
+        assert shop.control.cancel(license_.agreement_id)["status"] == "CANCELLED"
+        with pytest.raises(ControlError, match="CANCELLED already"):
+            shop.control.cancel(license_.agreement_id)
+        with pytest.raises(ControlError, match="CANCELLED already"):
+            shop.control.amend(license_.agreement_id, {"included_pages": 200})
+
+    def test_units_are_added_and_never_reduced(self, shop, license_):
+        shop.control.amend(license_.agreement_id, {"included_pages": 200})
+        shop.control.advance(5)
+        (agreement,) = shop.control.state()["agreements"]
+        assert agreement["quantities"] == {"included_pages": 200, "sso": True, "ratio": 1.0, "tier": "gold"}
+        with pytest.raises(ControlError, match="not reduce"):
+            shop.control.amend(license_.agreement_id, {"included_pages": 199})
+
+    def test_pay_as_you_go_is_not_amended(self, shop):
+        purchase = shop.control.subscribe("reports-payg")
+        with pytest.raises(ControlError, match="cannot be amended"):
+            shop.control.amend(purchase.agreement_id, {})
+
+
+def test_reset_goes_back_to_the_start(shop, license_):
+    shop.control.fault("*", "throttle")
+    shop.control.reset()
+    state = shop.control.state()
+    assert state["agreements"] == state["products"] == state["faults"] == state["scheduled_events"] == []
+    assert state["queues"] == {"marketplace-events": {"visible": 0, "in_flight": 0}}
+    assert state["clock"]["frozen"] is False
+    assert shop.control.invoice()["lines"] == []
