@@ -35,7 +35,7 @@ CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 TRUSTED_PROXY_COUNT = env.int("TRUSTED_PROXY_COUNT", default=0)
 
 # Where a laptop keeps what production keeps in PostgreSQL, Redis and a mail server.
-DATA_DIR = Path(env.str("DATA_DIR", default=str(BASE_DIR / ".run")))
+DATA_DIR = BASE_DIR / env.str("DATA_DIR", default=".run")
 
 # --- Who the seller is -----------------------------------------------------------------------------------
 SITE_NAME = env.str("SITE_NAME", default="Acme Reports")
@@ -158,7 +158,7 @@ CACHES: dict[str, dict[str, Any]] = {
 }
 
 # --- Background work: database rows are the queue, Celery only rings the bell -----------------------------
-CELERY_BROKER_URL = REDIS_URL or "filesystem://"
+CELERY_BROKER_URL = REDIS_URL or "filesystem://localhost"
 if not REDIS_URL:
     CELERY_BROKER_TRANSPORT_OPTIONS = {
         "data_folder_in": str(DATA_DIR / "broker/messages"),

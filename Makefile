@@ -1,0 +1,49 @@
+# Two commands do everything: `make demo` plays the whole business, `make test` proves it.
+PYTHON ?= python3
+WEB_PORT ?= 8000
+SIMULATOR_PORT ?= 8300
+BIN := .venv/bin
+# The demo and the tests never see a developer's .env.
+DEMO_ENV := env -u DATABASE_URL -u REDIS_URL -u EMAIL_URL ENV_FILE= DEBUG=true DATA_DIR=.demo
+
+.PHONY: demo run test prove lint format bench pins screenshots clean
+
+demo: .venv/runtime  ## play a purchase until AWS's invoice; EXIT=1 stops after the table
+	$(DEMO_ENV) $(BIN)/python manage.py demo --web-port=$(WEB_PORT) --simulator-port=$(SIMULATOR_PORT) $(if $(EXIT),--exit)
+
+run: .venv/runtime .env  ## serve with auto-reload on your own data in .run/
+	$(BIN)/python manage.py migrate --verbosity=0
+	$(BIN)/python manage.py load_catalog
+	WEB_PORT=$(WEB_PORT) SIMULATOR_PORT=$(SIMULATOR_PORT) $(BIN)/honcho start
+
+test: .venv/dev  ## the tests on SQLite, and on PostgreSQL and Redis where they answer
+	$(BIN)/python -m tests.run
+
+lint: .venv/dev  ## style, types, migrations
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	$(BIN)/djade --check $$(git ls-files 'templates/**/*.html' 'marketplace_saas/**/*.html')
+	$(BIN)/mypy
+	ENV_FILE= DEBUG=true $(BIN)/python manage.py makemigrations --check --dry-run
+
+format: .venv/dev
+	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
+
+pins: .venv/dev  ## compile requirements*.in for CPython 3.11 to 3.13
+	for name in requirements requirements-dev; do \
+	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 $$name.in --output-file $$name.txt; done
+
+clean:
+	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .coverage* htmlcov staticfiles
+
+.env:
+	cp .env.example .env
+
+.venv/runtime: requirements.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
+	touch $@
+
+.venv/dev: requirements-dev.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
+	touch $@ .venv/runtime

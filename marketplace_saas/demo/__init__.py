@@ -1,0 +1,1 @@
+"""`make demo`: the whole business on this machine, from the purchase to AWS's invoice."""
