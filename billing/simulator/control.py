@@ -5,14 +5,13 @@ Every refusal is a 400 that says why.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from billing.simulator import purchases
+from billing.simulator import fields, purchases
 from billing.simulator.catalog import read_product
-from billing.simulator.clock import iso, parse_iso
+from billing.simulator.clock import iso
 from billing.simulator.errors import Refused
 from billing.simulator.invoice import invoice
 from billing.simulator.shapes import Json
@@ -35,9 +34,9 @@ def _perform(state: State, request: Request, path: str) -> object:
         with state.lock:
             return _READS[path](state)
     if request.method == "POST" and path in _COMMANDS:
-        return _COMMANDS[path](state, _body(request))
+        return _COMMANDS[path](state, fields.read(request.body))
     if request.method == "POST" and path.startswith("agreements/"):
-        return _act(state, path, _body(request))
+        return _act(state, path, fields.read(request.body))
     if request.method == "DELETE" and path == "faults":
         with state.lock:
             state.faults.clear()
@@ -49,33 +48,23 @@ def _perform(state: State, request: Request, path: str) -> object:
     )
 
 
-def _body(request: Request) -> Json:
-    try:
-        body = json.loads(request.body or b"{}")
-    except (ValueError, RecursionError):
-        raise Refused("The body is not JSON") from None
-    if not isinstance(body, dict):
-        raise Refused("The body is a JSON object")
-    return body
-
-
 def _subscribe(state: State, body: Json) -> Json:
     purchase = purchases.subscribe(
         state,
-        product_code=_text(body, "product_code") or "",
-        aws_account_id=_text(body, "aws_account_id"),
-        quantities=_map(body, "quantities"),
-        free_trial=_flag(body, "free_trial") or False,
-        started_at=_instant(body, "started_at"),
+        product_code=fields.text(body, "product_code") or "",
+        aws_account_id=fields.text(body, "aws_account_id"),
+        quantities=fields.mapping(body, "quantities"),
+        free_trial=fields.flag(body, "free_trial") or False,
+        started_at=fields.instant(body, "started_at"),
         identity=_identity(body),
-        agreement_created_after=_duration(body, "agreement_created_after"),
-        license_updated_after=_duration(body, "license_updated_after"),
+        agreement_created_after=fields.duration(body, "agreement_created_after"),
+        license_updated_after=fields.duration(body, "license_updated_after"),
     )
     return {"token": purchase.token, **_names(purchase.agreement)}
 
 
 def _identity(body: Json) -> Any:
-    identity = _text(body, "identity")
+    identity = fields.text(body, "identity")
     if identity not in (None, "license", "legacy"):
         raise Refused("identity is license or legacy")
     return identity
@@ -88,7 +77,7 @@ def _act(state: State, path: str, body: Json) -> Json:
         if action == "cancel":
             purchases.cancel(state, agreement)
         elif action == "amend":
-            purchases.amend(state, agreement, quantities=_map(body, "quantities"))
+            purchases.amend(state, agreement, quantities=fields.mapping(body, "quantities"))
         elif action == "token":
             return {"token": purchases.issue_token(state, agreement), **_names(agreement)}
         else:
@@ -97,27 +86,17 @@ def _act(state: State, path: str, body: Json) -> Json:
 
 
 def _move_clock(state: State, body: Json) -> Json:
-    now = _instant(body, "now")
+    now = fields.instant(body, "now")
     with state.lock:
-        if (offset := _duration(body, "offset_seconds", signed=True)) is not None:
+        if (offset := fields.duration(body, "offset_seconds", signed=True)) is not None:
             if now is not None:
                 raise Refused("now and offset_seconds exclude each other")
-            now = _shifted(state.clock.real_now(), offset)
-        advance = _duration(body, "advance_seconds", signed=True)
+            now = fields.shifted(state.clock.real_now(), offset)
+        advance = fields.duration(body, "advance_seconds", signed=True)
         # Refuse what would leave the calendar before the clock is touched.
-        _shifted(now or state.clock.now(), advance or timedelta())
-        state.move_clock(now=now, advance=advance, freeze=_flag(body, "freeze"))
+        fields.shifted(now or state.clock.now(), advance or timedelta())
+        state.move_clock(now=now, advance=advance, freeze=fields.flag(body, "freeze"))
         return _clock(state)
-
-
-def _shifted(moment: datetime, by: timedelta) -> datetime:
-    try:
-        moved = moment + by
-    except OverflowError:
-        moved = None
-    if moved is None or not 2000 <= moved.year <= 2999:
-        raise Refused("The clock runs from the year 2000 to 2999")
-    return moved
 
 
 def _add_fault(state: State, body: Json) -> Json:
@@ -216,46 +195,3 @@ _COMMANDS: dict[str, Callable[[State, Json], object]] = {
     "products": _add_product,
     "reset": _reset,
 }
-
-
-def _text(body: Json, key: str) -> str | None:
-    value = body.get(key)
-    if value is not None and not isinstance(value, str):
-        raise Refused(f"{key} is a text")
-    return value
-
-
-def _flag(body: Json, key: str) -> bool | None:
-    value = body.get(key)
-    if value is not None and not isinstance(value, bool):
-        raise Refused(f"{key} is true or false")
-    return value
-
-
-def _map(body: Json, key: str) -> Json:
-    value = body.get(key)
-    if value is not None and not isinstance(value, dict):
-        raise Refused(f"{key} is a JSON object")
-    return value or {}
-
-
-def _instant(body: Json, key: str) -> datetime | None:
-    text = _text(body, key)
-    if text is None:
-        return None
-    try:
-        return _shifted(parse_iso(text), timedelta())
-    except ValueError as error:
-        raise Refused(f"{key}: {error}") from None
-
-
-def _duration(body: Json, key: str, *, signed: bool = False) -> timedelta | None:
-    value = body.get(key)
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or (value < 0 and not signed):
-        raise Refused(f"{key} is a number of seconds")
-    try:
-        return timedelta(seconds=value)
-    except (OverflowError, ValueError):
-        raise Refused(f"{key} is out of range") from None

@@ -87,7 +87,3 @@ class Queue:
     @property
     def visible(self) -> int:
         return len(self._messages) - self.in_flight
-
-    @property
-    def bodies(self) -> list[str]:
-        return [message.body for message in self._messages.values()]

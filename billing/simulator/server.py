@@ -53,15 +53,21 @@ class SimulatorServer:
         return self
 
     def stop(self) -> None:
+        """Answer who is being answered, then close everything."""
         self.app.stop()
-        # Sockets are closed by the thread that selects on them; closing them from here would race with it.
-        self._server.trigger.pull_trigger(self._close)  # type: ignore[no-untyped-call]  # as above
-        self._thread.join(timeout=5)
         self._server.task_dispatcher.shutdown(timeout=2)
+        pulled = threading.Event()
 
-    def _close(self) -> None:
-        for channel in list(self._server._map.values()):
-            channel.close()
+        def close() -> None:
+            # The trigger is among what is closed; not before whoever pulled it has let go.
+            pulled.wait()
+            for channel in list(self._server._map.values()):
+                channel.close()
+
+        # Sockets are closed by the thread that selects on them; closing them from here would race with it.
+        self._server.trigger.pull_trigger(close)  # type: ignore[no-untyped-call]  # as above
+        pulled.set()
+        self._thread.join(timeout=5)
 
     def __enter__(self) -> Self:
         return self.start()

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from billing.simulator import agreement, entitlement, metering, registration, sqs
@@ -36,8 +37,8 @@ class Service:
     json_version: str
     namespace: str
     operations: dict[str, Operation]
-    throttled: AwsError
-    broken: AwsError
+    throttled: Callable[[], AwsError]
+    broken: Callable[[], AwsError]
 
 
 SERVICES = {
@@ -49,24 +50,28 @@ SERVICES = {
             "ResolveCustomer": registration.resolve_customer,
             "BatchMeterUsage": metering.batch_meter_usage,
         },
-        throttled=AwsError("ThrottlingException", "Rate exceeded"),
-        broken=AwsError("InternalServiceErrorException", "An internal error has occurred.", status=500),
+        throttled=partial(AwsError, "ThrottlingException", "Rate exceeded"),
+        broken=partial(
+            AwsError, "InternalServiceErrorException", "An internal error has occurred.", status=500
+        ),
     ),
     "AWSMPEntitlementService": Service(
         signing_name="aws-marketplace",
         json_version="1.1",
         namespace="com.amazonaws.awsmarketplace.entitlement",
         operations={"GetEntitlements": entitlement.get_entitlements},
-        throttled=AwsError("ThrottlingException", "Rate exceeded"),
-        broken=AwsError("InternalServiceErrorException", "An internal error has occurred.", status=500),
+        throttled=partial(AwsError, "ThrottlingException", "Rate exceeded"),
+        broken=partial(
+            AwsError, "InternalServiceErrorException", "An internal error has occurred.", status=500
+        ),
     ),
     "AWSMPCommerceService_v20200301": Service(
         signing_name="aws-marketplace",
         json_version="1.0",
         namespace="com.amazonaws.awsmpcommerceservice",
         operations={"DescribeAgreement": agreement.describe_agreement},
-        throttled=AwsError("ThrottlingException", "Rate exceeded", status=429),
-        broken=AwsError("InternalServerException", "An internal error has occurred.", status=500),
+        throttled=partial(AwsError, "ThrottlingException", "Rate exceeded", status=429),
+        broken=partial(AwsError, "InternalServerException", "An internal error has occurred.", status=500),
     ),
     "AmazonSQS": Service(
         signing_name="sqs",
@@ -80,8 +85,8 @@ SERVICES = {
             "DeleteMessageBatch": sqs.delete_message_batch,
             "ChangeMessageVisibility": sqs.change_message_visibility,
         },
-        throttled=AwsError("RequestThrottled", "Rate exceeded"),
-        broken=AwsError("InternalFailure", "An internal error has occurred.", status=500),
+        throttled=partial(AwsError, "RequestThrottled", "Rate exceeded"),
+        broken=partial(AwsError, "InternalFailure", "An internal error has occurred.", status=500),
     ),
 }
 
@@ -100,8 +105,8 @@ _UNKNOWN_SERVICE = Service(
     json_version="1.1",
     namespace="com.amazon.coral.service",
     operations={},
-    throttled=AwsError("ThrottlingException", "Rate exceeded"),
-    broken=AwsError("InternalFailure", "An internal error has occurred.", status=500),
+    throttled=partial(AwsError, "ThrottlingException", "Rate exceeded"),
+    broken=partial(AwsError, "InternalFailure", "An internal error has occurred.", status=500),
 )
 _SCOPE = re.compile(
     r"AWS4-HMAC-SHA256 +Credential=[^/,\s]+/\d{8}/(?P<region>[^/,\s]+)/(?P<service>[^/,\s]+)/aws4_request *,"
@@ -200,9 +205,9 @@ def _perform(
     state: State, service: Service, operation: Operation, body: Json, call: Call, fault: Fault | None
 ) -> Json:
     if fault and fault.kind == "throttle":
-        raise service.throttled
+        raise service.throttled()
     if fault and fault.kind == "internal_error":
-        raise service.broken
+        raise service.broken()
     content = operation(state, body, call)
     return {} if fault and fault.kind == "empty" else content
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import boto3
@@ -12,6 +13,7 @@ from botocore.config import Config
 
 from billing.simulator.client import Subscription
 from billing.simulator.pytest_plugin import RunningSimulator
+from tests.simulator.conformance import conforms
 
 NOON = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 FLEX = {
@@ -20,7 +22,13 @@ FLEX = {
     "title": "Acme Reports Flex",
     "pricing": "contract_with_consumption",
     "dimensions": [
-        {"key": "included_pages", "label": "Included pages", "kind": "entitled", "default_quantity": 100, "price": "2"},
+        {
+            "key": "included_pages",
+            "label": "Included pages",
+            "kind": "entitled",
+            "default_quantity": 100,
+            "price": "2",
+        },
         {"key": "sso", "kind": "entitled", "value_type": "boolean", "default_quantity": True},
         {"key": "ratio", "kind": "entitled", "value_type": "double", "default_quantity": 1},
         {"key": "tier", "kind": "entitled", "value_type": "string", "default_quantity": "gold"},
@@ -56,18 +64,23 @@ def shop(simulator: RunningSimulator) -> RunningSimulator:
     return simulator
 
 
+@cache
+def _session() -> boto3.Session:
+    """Loading the service models is slow; a client made of them is told its endpoint anew."""
+    return boto3.Session(aws_access_key_id="test", aws_secret_access_key="test")
+
+
 @pytest.fixture
 def aws(simulator: RunningSimulator, monkeypatch: pytest.MonkeyPatch) -> Client:
     """Makes a boto3 client that was told nothing but the environment; ``careless`` ones send anything."""
     for name, value in simulator.endpoint_env.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-    session = boto3.Session(region_name="us-east-1")
 
-    def client(service: str, *, careless: bool = False) -> Any:
+    def client(service: str, *, region: str = "us-east-1", careless: bool = False) -> Any:
         config = Config(retries={"total_max_attempts": 1}, parameter_validation=not careless)
-        return session.client(service, config=config)
+        made = _session().client(service, region_name=region, config=config)
+        made.meta.events.register("after-call", conforms)
+        return made
 
     return client
 

@@ -125,7 +125,15 @@ def test_an_unknown_product_and_a_foreign_page_token_are_refused(entitlements, l
 
 @pytest.mark.parametrize(
     "request_",
-    [{"MaxResults": 26}, {"MaxResults": 0}, {"ProductCode": None}, {"NextToken": " "}, {"ProductCode": "p" * 256}, {"Filter": {"NAME": ["a"]}}, {"Filter": {"DIMENSION": []}}],
+    [
+        {"MaxResults": 26},
+        {"MaxResults": 0},
+        {"ProductCode": None},
+        {"NextToken": " "},
+        {"ProductCode": "p" * 256},
+        {"Filter": {"NAME": ["a"]}},
+        {"Filter": {"DIMENSION": []}},
+    ],
     ids=str,
 )
 def test_what_the_model_forbids_is_refused(aws, license_, request_):

@@ -89,7 +89,9 @@ def test_a_purchase_is_announced_then_licensed(shop, received):
     assert re.fullmatch(r"arn:aws:license-manager::\d{12}:license:l-[0-9a-f]{32}", purchase.license_arn)
 
 
-def test_a_cancellation_ends_the_agreement_at_once_and_the_license_half_a_minute_later(shop, received, license_):
+def test_a_cancellation_ends_the_agreement_at_once_and_the_license_half_a_minute_later(
+    shop, received, license_
+):
     received()
     shop.control.cancel(license_.agreement_id)
     (ended,) = received()
@@ -98,7 +100,10 @@ def test_a_cancellation_ends_the_agreement_at_once_and_the_license_half_a_minute
     assert "offer" not in ended["detail"]
     shop.control.advance(30)
     (gone,) = received()
-    assert (gone["detail-type"], gone["time"]) == ("License Deprovisioned - Manufacturer", "2026-11-23T12:10:30Z")
+    assert (gone["detail-type"], gone["time"]) == (
+        "License Deprovisioned - Manufacturer",
+        "2026-11-23T12:10:30Z",
+    )
     assert gone["detail"]["license"] == {"arn": license_.license_arn}
     shop.control.advance(timedelta(days=400))
     assert received() == []
@@ -194,9 +199,11 @@ def test_a_legacy_purchase_speaks_sns_in_its_envelope(shop, received):
 
 
 def test_a_legacy_purchase_without_contract_has_no_entitlement_message(shop, received):
-    shop.control.subscribe("reports-payg", identity="legacy")
+    purchase = shop.control.subscribe("reports-payg", identity="legacy")
     shop.control.advance(5)
     assert actions(received()) == ["subscribe-success"]
+    shop.control.cancel(purchase.agreement_id)
+    assert actions(received()) == ["unsubscribe-pending"]
 
 
 def test_a_legacy_cancellation_takes_an_hour(shop, received, legacy):

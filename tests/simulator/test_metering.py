@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import json
 import re
 import threading
+import urllib.error
+import urllib.request
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from botocore.exceptions import ClientError, HTTPClientError
 
-from billing.simulator.state import State, Switches
+from billing.simulator.state import Switches
 from tests.simulator.conftest import NOON, billed, code_of, usage
 
 ARN = "arn:aws:license-manager::294406891311:license:l-" + "0" * 32
@@ -66,7 +69,11 @@ def test_a_record_without_quantity_means_zero(shop, metering, license_):
 
 def test_totals_multiply_by_the_price(shop, metering, license_):
     shop.control.advance(timedelta(hours=1))
-    send(metering, usage(license_, Quantity=10), usage(license_, Timestamp=NOON + timedelta(hours=1), Quantity=5))
+    send(
+        metering,
+        usage(license_, Quantity=10),
+        usage(license_, Timestamp=NOON + timedelta(hours=1), Quantity=5),
+    )
     (total,) = shop.control.invoice()["totals"]
     assert (total["dimension"], total["quantity"], total["amount"]) == ("pages", "15", "1.50")
     assert total["agreement_id"] == license_.agreement_id
@@ -79,10 +86,6 @@ def test_the_same_record_again_is_success_with_the_same_id_and_billed_once(shop,
     assert len(billed(shop)) == 1
 
 
-def test_a_repeat_may_be_switched_to_duplicate_record():
-    assert State(switches=Switches(identical_repeat_is_success=False)).switches.identical_repeat_is_success is False
-
-
 def test_an_identical_repeat_is_a_duplicate_when_so_switched(shop, metering, license_):
     shop.state.switches = Switches(identical_repeat_is_success=False)
     assert status(metering, usage(license_)) == "Success"
@@ -91,7 +94,9 @@ def test_an_identical_repeat_is_a_duplicate_when_so_switched(shop, metering, lic
 
 def test_another_quantity_for_the_same_hour_is_a_duplicate_and_the_first_stays(shop, metering, license_):
     send(metering, usage(license_, QuantityAsDecimal="10"))
-    (result,) = send(metering, usage(license_, QuantityAsDecimal="11", Timestamp=NOON + timedelta(minutes=5)))["Results"]
+    (result,) = send(
+        metering, usage(license_, QuantityAsDecimal="11", Timestamp=NOON + timedelta(minutes=5))
+    )["Results"]
     assert result["Status"] == "DuplicateRecord"
     assert "MeteringRecordId" not in result
     assert billed(shop) == [("2026-11-23T12:00:00Z", "10")]
@@ -108,10 +113,8 @@ def test_records_of_one_batch_are_compared_with_each_other(shop, metering, licen
     assert [result["Status"] for result in results] == ["Success", "DuplicateRecord"]
 
 
-def test_each_region_bills_for_itself(shop, aws, metering, license_, monkeypatch):
-    import boto3
-
-    other = boto3.client("meteringmarketplace", region_name="eu-west-1")
+def test_each_region_bills_for_itself(shop, aws, metering, license_):
+    other = aws("meteringmarketplace", region="eu-west-1")
     assert status(metering, usage(license_, Quantity=1)) == "Success"
     assert status(other, usage(license_, Quantity=2)) == "Success"
     assert [line["billed_twice"] for line in shop.control.invoice()["lines"]] == [True, True]
@@ -166,9 +169,14 @@ def test_the_largest_quantities_are_accepted(metering, license_):
     assert status(metering, usage(license_, QuantityAsDecimal="9999999999.999999")) == "Success"
 
 
-def test_an_unknown_or_entitled_dimension_is_refused_and_nothing_of_the_batch_is_billed(shop, metering, license_):
+def test_an_unknown_or_entitled_dimension_is_refused_and_nothing_of_the_batch_is_billed(
+    shop, metering, license_
+):
     for key in ("nothing", "included_pages", "Pages"):
-        assert refusal(metering, usage(license_), usage(license_, Dimension=key)) == "InvalidUsageDimensionException"
+        assert (
+            refusal(metering, usage(license_), usage(license_, Dimension=key))
+            == "InvalidUsageDimensionException"
+        )
     assert billed(shop) == []
 
 
@@ -216,10 +224,6 @@ class TestWindow:
 
 def raw(shop, *, timestamp):
     """Send a timestamp no SDK would write; returns the error code."""
-    import json
-    import urllib.error
-    import urllib.request
-
     record = f'{{"Timestamp": {timestamp}, "Dimension": "pages", "CustomerAWSAccountId": "123456789012"}}'
     request = urllib.request.Request(
         shop.url,
@@ -248,7 +252,9 @@ class TestIdentity:
         assert refusal(metering, usage(license_), usage(other)) == "InvalidLicenseException"
 
     def test_two_licenses_of_one_account_are_billed_apart(self, shop, metering, license_):
-        second = shop.control.subscribe("reports-flex", aws_account_id=license_.aws_account_id, started_at=NOON)
+        second = shop.control.subscribe(
+            "reports-flex", aws_account_id=license_.aws_account_id, started_at=NOON
+        )
         results = send(metering, usage(license_, Quantity=1), usage(second, Quantity=2))["Results"]
         assert [result["Status"] for result in results] == ["Success", "Success"]
         assert len(billed(shop)) == 2
@@ -323,7 +329,9 @@ class TestSubscribed:
         assert status(metering, after) == "Success"
 
     def test_other_licenses_go_on_when_one_ends(self, shop, metering, license_):
-        second = shop.control.subscribe("reports-flex", aws_account_id=license_.aws_account_id, started_at=NOON)
+        second = shop.control.subscribe(
+            "reports-flex", aws_account_id=license_.aws_account_id, started_at=NOON
+        )
         shop.control.cancel(license_.agreement_id)
         shop.control.advance(timedelta(minutes=70))
         assert status(metering, usage(second)) == "Success"
@@ -363,7 +371,10 @@ class TestAllocations:
         ]
 
     def test_integers_are_split_in_integers(self, metering, license_):
-        split = [{"AllocatedUsageQuantity": 4}, {"AllocatedUsageQuantity": 6, "Tags": [{"Key": "a", "Value": "b"}]}]
+        split = [
+            {"AllocatedUsageQuantity": 4},
+            {"AllocatedUsageQuantity": 6, "Tags": [{"Key": "a", "Value": "b"}]},
+        ]
         assert status(metering, usage(license_, Quantity=10, UsageAllocations=split)) == "Success"
 
     @pytest.mark.parametrize(
@@ -395,7 +406,10 @@ class TestAllocations:
 
     def test_2501_allocations_are_refused(self, metering, license_):
         split = [part("1", n=str(number)) for number in range(2501)]
-        assert status(metering, usage(license_, QuantityAsDecimal="2500", UsageAllocations=split[:2500])) == "Success"
+        assert (
+            status(metering, usage(license_, QuantityAsDecimal="2500", UsageAllocations=split[:2500]))
+            == "Success"
+        )
         record = usage(license_, QuantityAsDecimal="2501", UsageAllocations=split)
         assert refusal(metering, record) == "ValidationException"
 
@@ -431,7 +445,9 @@ class TestFaults:
         assert send(metering, *answer["UnprocessedRecords"])["UnprocessedRecords"] == []
         assert len(billed(shop)) == 4
 
-    def test_an_answer_lost_after_acceptance_was_billed_and_the_repeat_is_harmless(self, shop, metering, license_):
+    def test_an_answer_lost_after_acceptance_was_billed_and_the_repeat_is_harmless(
+        self, shop, metering, license_
+    ):
         shop.control.fault("BatchMeterUsage", "drop_after_accept")
         with pytest.raises(HTTPClientError):
             send(metering, usage(license_))
@@ -456,7 +472,9 @@ def test_many_senders_at_once_bill_each_key_once(shop, metering, license_):
     statuses: list[str] = []
 
     def post(quantity):
-        batch = [usage(license_, Timestamp=NOON + timedelta(hours=hour), Quantity=quantity) for hour in range(5)]
+        batch = [
+            usage(license_, Timestamp=NOON + timedelta(hours=hour), Quantity=quantity) for hour in range(5)
+        ]
         statuses.extend(result["Status"] for result in send(metering, *batch)["Results"])
 
     senders = [threading.Thread(target=post, args=(number % 4,)) for number in range(16)]

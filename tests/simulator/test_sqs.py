@@ -78,7 +78,9 @@ def test_messages_are_deleted_in_batches(sqs, url, two_messages):
         {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]}
         for number, message in enumerate(receive(sqs, url, VisibilityTimeout=0))
     ]
-    answer = sqs.delete_message_batch(QueueUrl=url, Entries=[*entries, {"Id": "bad", "ReceiptHandle": "none"}])
+    answer = sqs.delete_message_batch(
+        QueueUrl=url, Entries=[*entries, {"Id": "bad", "ReceiptHandle": "none"}]
+    )
     assert [entry["Id"] for entry in answer["Successful"]] == ["0", "1"]
     assert [entry["Code"] for entry in answer["Failed"]] == ["ReceiptHandleIsInvalid"]
     assert receive(sqs, url) == []
@@ -105,9 +107,16 @@ def test_visibility_of_what_is_not_in_flight_cannot_change(sqs, url, two_message
     (first, _) = receive(sqs, url, VisibilityTimeout=0)
     change = sqs.change_message_visibility
     handle = first["ReceiptHandle"]
-    assert refusal(change, QueueUrl=url, ReceiptHandle=handle, VisibilityTimeout=5).endswith("MessageNotInflight")
-    assert refusal(change, QueueUrl=url, ReceiptHandle="none", VisibilityTimeout=5) == "ReceiptHandleIsInvalid"
-    assert refusal(change, QueueUrl=url, ReceiptHandle=handle, VisibilityTimeout=43201) == "InvalidParameterValue"
+    assert refusal(change, QueueUrl=url, ReceiptHandle=handle, VisibilityTimeout=5).endswith(
+        "MessageNotInflight"
+    )
+    assert (
+        refusal(change, QueueUrl=url, ReceiptHandle="none", VisibilityTimeout=5) == "ReceiptHandleIsInvalid"
+    )
+    assert (
+        refusal(change, QueueUrl=url, ReceiptHandle=handle, VisibilityTimeout=43201)
+        == "InvalidParameterValue"
+    )
 
 
 def test_attributes_count_what_waits_and_what_is_in_flight(sqs, url, two_messages):
@@ -184,7 +193,7 @@ def test_a_long_poll_without_messages_ends_on_time(sqs, url):
 
 def test_long_polls_do_not_keep_others_waiting(shop, aws, url, monkeypatch):
     monkeypatch.setattr(simulated, "MOST_WAITING", 2)
-    pollers = [Waiting(aws("sqs"), url, seconds=5) for _ in range(2)]
+    pollers = [Waiting(aws("sqs"), url, seconds=2) for _ in range(2)]
     time.sleep(0.3)
     started = time.monotonic()
     assert receive(aws("sqs"), url, WaitTimeSeconds=20) == []

@@ -5,15 +5,19 @@ import json
 
 import pytest
 
-SCOPE = "AWS4-HMAC-SHA256 Credential=AKID/20261123/us-east-1/{}/aws4_request, SignedHeaders=host, Signature=" + "0" * 64
+SCOPE = (
+    "AWS4-HMAC-SHA256 Credential=AKID/20261123/us-east-1/{}/aws4_request, SignedHeaders=host, Signature="
+    + "0" * 64
+)
 METERING = "AWSMPMeteringService.ResolveCustomer"
+SIGNED = SCOPE.format("aws-marketplace")
 
 
 @pytest.fixture
 def post(simulator):
     """Posts bytes as no careful SDK would; returns status, headers and parsed body."""
 
-    def _post(body=b"{}", *, target=METERING, authorization=SCOPE.format("aws-marketplace"), path="/"):
+    def _post(body=b"{}", *, target=METERING, authorization=SIGNED, path="/"):
         connection = http.client.HTTPConnection(simulator.url.removeprefix("http://"), timeout=10)
         headers = {"X-Amz-Target": target, "Authorization": authorization}
         connection.request("POST", path, body, {key: value for key, value in headers.items() if value})
@@ -38,7 +42,9 @@ def test_every_answer_has_a_request_id_and_its_content_type(post):
     assert first["X-Amzn-Requestid"] != second["X-Amzn-Requestid"]
 
 
-@pytest.mark.parametrize("body", [b"{", b"[]", b"null", b'{"a": NaN}', b"\xff", b"[" * 100_000], ids=lambda body: repr(body[:9]))
+@pytest.mark.parametrize(
+    "body", [b"{", b"[]", b"null", b'{"a": NaN}', b"\xff", b"[" * 100_000], ids=lambda body: repr(body[:9])
+)
 def test_what_is_not_a_json_object_is_refused(post, body):
     assert refusal(post(body)) == "SerializationException"
 
@@ -51,7 +57,10 @@ def test_what_is_not_a_json_object_is_refused(post, body):
         ("AWSMPMeteringService.BatchMeterUsage", {"UsageRecords": [1]}),
         ("AWSMPMeteringService.BatchMeterUsage", {"UsageRecords": [{"Timestamp": "now", "Dimension": "d"}]}),
         ("AWSMPMeteringService.BatchMeterUsage", {"UsageRecords": [{"Timestamp": True, "Dimension": "d"}]}),
-        ("AWSMPMeteringService.BatchMeterUsage", {"UsageRecords": [{"Timestamp": 1, "Dimension": "d", "Quantity": 1.5}]}),
+        (
+            "AWSMPMeteringService.BatchMeterUsage",
+            {"UsageRecords": [{"Timestamp": 1, "Dimension": "d", "Quantity": 1.5}]},
+        ),
         ("AWSMPEntitlementService.GetEntitlements", {"ProductCode": "p", "Filter": []}),
     ],
     ids=lambda value: str(value)[:60],

@@ -1,0 +1,74 @@
+"""Reads the members of a control request, each with a refusal that names it."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+
+from billing.simulator.clock import parse_iso
+from billing.simulator.errors import Refused
+from billing.simulator.shapes import Json
+
+
+def read(raw: bytes) -> Json:
+    try:
+        body = json.loads(raw or b"{}")
+    except (ValueError, RecursionError):
+        raise Refused("The body is not JSON") from None
+    if not isinstance(body, dict):
+        raise Refused("The body is a JSON object")
+    return body
+
+
+def text(body: Json, key: str) -> str | None:
+    value = body.get(key)
+    if value is not None and not isinstance(value, str):
+        raise Refused(f"{key} is a text")
+    return value
+
+
+def flag(body: Json, key: str) -> bool | None:
+    value = body.get(key)
+    if value is not None and not isinstance(value, bool):
+        raise Refused(f"{key} is true or false")
+    return value
+
+
+def mapping(body: Json, key: str) -> Json:
+    value = body.get(key)
+    if value is not None and not isinstance(value, dict):
+        raise Refused(f"{key} is a JSON object")
+    return value or {}
+
+
+def instant(body: Json, key: str) -> datetime | None:
+    written = text(body, key)
+    if written is None:
+        return None
+    try:
+        return shifted(parse_iso(written), timedelta())
+    except ValueError as error:
+        raise Refused(f"{key}: {error}") from None
+
+
+def duration(body: Json, key: str, *, signed: bool = False) -> timedelta | None:
+    value = body.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or (value < 0 and not signed):
+        raise Refused(f"{key} is a number of seconds")
+    try:
+        return timedelta(seconds=value)
+    except (OverflowError, ValueError):
+        raise Refused(f"{key} is out of range") from None
+
+
+def shifted(moment: datetime, by: timedelta) -> datetime:
+    """``moment + by``, refused when it leaves the years every clock and format here can write."""
+    try:
+        moved = moment + by
+    except OverflowError:
+        moved = None
+    if moved is None or not 2000 <= moved.year <= 2999:
+        raise Refused("The clock runs from the year 2000 to 2999")
+    return moved
