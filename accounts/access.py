@@ -46,7 +46,7 @@ def role_required(*roles: Membership.Role) -> Callable[[TenantView[P]], TenantVi
 
     def decorate(view: TenantView[P]) -> TenantView[P]:
         @wraps(view)
-        def for_roles(request: TenantRequest, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        def for_roles(request: TenantRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
             if request.membership.role not in roles:
                 raise PermissionDenied
             return view(request, *args, **kwargs)

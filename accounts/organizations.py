@@ -25,4 +25,3 @@ def create(*, name: str, owner: User) -> Organization:
             slug = f"{base}-{get_random_string(6).lower()}"
         else:
             return organization
-

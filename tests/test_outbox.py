@@ -75,7 +75,15 @@ def test_only_mail_can_be_read(client, db, send, folder):
     send(letter())
     (folder.parent / "secret-0.log").write_text("Subject: secret\n\nsecret\n" + "-" * 79 + "\n")
 
-    for name in ("../secret-0", "..%2Fsecret-0", "%2e%2e%2fsecret-0-0", "secret-0", "secret-0-0", "/etc/passwd", "0"):
+    for name in (
+        "../secret-0",
+        "..%2Fsecret-0",
+        "%2e%2e%2fsecret-0-0",
+        "secret-0",
+        "secret-0-0",
+        "/etc/passwd",
+        "0",
+    ):
         assert client.get(f"/outbox/{name}/").status_code == 404
 
 

@@ -1,4 +1,4 @@
-"""Every page of the site: it renders, in every state, with nothing that the content security policy forbids."""
+"""Every page of the site renders, in every state, with nothing that the content security policy forbids."""
 
 from __future__ import annotations
 
@@ -49,8 +49,6 @@ ANONYMOUS = [
     "/accounts/signup/",
     "/accounts/password/reset/",
     "/accounts/password/reset/done/",
-    "/accounts/password/reset/key/done/",
-    "/accounts/confirm-email/gone/",
     "/accounts/inactive/",
     "/accounts/social/login/cancelled/",
     "/accounts/3rdparty/login/error/",
@@ -286,7 +284,12 @@ def agreement(status: str, **fields) -> SimpleNamespace:
 @pytest.mark.parametrize("status", ["pending", "active", "ending", "ended", "failed"])
 def test_every_state_of_a_purchase_has_its_page(rf, acme, acme_admin, status):
     page = page_of(
-        rf, "billing/subscription.html", user=acme_admin, organization=acme, nav_items=[], agreements=[agreement(status)]
+        rf,
+        "billing/subscription.html",
+        user=acme_admin,
+        organization=acme,
+        nav_items=[],
+        agreements=[agreement(status)],
     )
 
     assert_clean(page)
@@ -295,7 +298,9 @@ def test_every_state_of_a_purchase_has_its_page(rf, acme, acme_admin, status):
 
 def test_quantities_are_exact_and_without_needless_zeros(rf, acme, acme_admin):
     entitlements = [
-        SimpleNamespace(label=label, key=label, value=value, unit="pages", expires_at=NOW, used=used, remaining=used)
+        SimpleNamespace(
+            label=label, key=label, value=value, unit="pages", expires_at=NOW, used=used, remaining=used
+        )
         for label, value, used in [
             ("Pages", 10_000, Decimal("7342.500000")),
             ("None used", Decimal("100.000000"), Decimal("0.000000")),
@@ -313,11 +318,20 @@ def test_quantities_are_exact_and_without_needless_zeros(rf, acme, acme_admin):
         not_billed=Decimal("1E+3"),
     )
     record = SimpleNamespace(
-        hour=NOW, label="Pages", used=Decimal("12.5"), included=Decimal(10), quantity=Decimal("2.5"), state_label="Due"
+        hour=NOW,
+        label="Pages",
+        used=Decimal("12.5"),
+        included=Decimal(10),
+        quantity=Decimal("2.5"),
+        state_label="Due",
     )
-    shown = agreement("active", entitlements=entitlements, usage=[line], recent=[record], license_id="l-1", started_at=NOW)
+    shown = agreement(
+        "active", entitlements=entitlements, usage=[line], recent=[record], license_id="l-1", started_at=NOW
+    )
 
-    page = page_of(rf, "billing/subscription.html", user=acme_admin, organization=acme, nav_items=[], agreements=[shown])
+    page = page_of(
+        rf, "billing/subscription.html", user=acme_admin, organization=acme, nav_items=[], agreements=[shown]
+    )
 
     assert_clean(page)
     cells = re.findall(r'<td class="number">\s*(.*?)\s*</td>', page, re.DOTALL)
@@ -327,7 +341,9 @@ def test_quantities_are_exact_and_without_needless_zeros(rf, acme, acme_admin):
 
 
 def test_a_subscription_page_without_a_purchase_leads_to_the_listing(rf, acme, acme_admin, settings):
-    page = page_of(rf, "billing/subscription.html", user=acme_admin, organization=acme, nav_items=[], agreements=[])
+    page = page_of(
+        rf, "billing/subscription.html", user=acme_admin, organization=acme, nav_items=[], agreements=[]
+    )
 
     assert_clean(page)
     assert page.count(settings.MARKETPLACE_LISTING_URL) == 1

@@ -56,7 +56,8 @@ def test_the_organizations_page_stays_within_ten_queries(
     client, acme, acme_admin, make_user, django_assert_max_num_queries
 ):
     Membership.objects.bulk_create(
-        Membership(organization=acme, user=make_user(f"m{n}@acme.example"), role=Role.MEMBER) for n in range(60)
+        Membership(organization=acme, user=make_user(f"m{n}@acme.example"), role=Role.MEMBER)
+        for n in range(60)
     )
     client.force_login(acme_admin)
 

@@ -30,7 +30,13 @@ def test_a_name_that_reads_like_a_page_of_ours_gets_another_address(acme_admin, 
 
 @pytest.mark.parametrize(
     ("name", "slug"),
-    [("Größe & Söhne", "groe-sohne"), ("株式会社", "team"), ("🚀🚀", "team"), ("A" * 120, "a" * 50), ("- -", "team")],
+    [
+        ("Größe & Söhne", "groe-sohne"),
+        ("株式会社", "team"),
+        ("🚀🚀", "team"),
+        ("A" * 120, "a" * 50),
+        ("- -", "team"),
+    ],
 )
 def test_every_name_gets_an_address(acme_admin, name, slug):
     organization = organizations.create(name=name, owner=acme_admin)

@@ -91,7 +91,11 @@ def test_a_known_address_gets_no_code_but_a_mail_that_leads_to_sign_in(client, a
     client.cookies.clear()
     new = sign_up(client, "bob@elsewhere.example")
     masked = [
-        re.sub(r"[\w.]+@(acme|elsewhere)\.example|csrfmiddlewaretoken\" value=\"\w+|\s+", "", page.content.decode())
+        re.sub(
+            r"[\w.]+@(acme|elsewhere)\.example|csrfmiddlewaretoken\" value=\"\w+|\s+",
+            "",
+            page.content.decode(),
+        )
         for page in (known, new)
     ]
     assert masked[0] == masked[1]
@@ -127,7 +131,10 @@ def test_a_password_is_reset_with_a_code(client, acme_member):
     [field, *_] = response.context["form"].fields
     assert field == "password1"
 
-    client.post("/accounts/password/reset/complete/", {"password1": "another horse entirely", "password2": "another horse entirely"})
+    client.post(
+        "/accounts/password/reset/complete/",
+        {"password1": "another horse entirely", "password2": "another horse entirely"},
+    )
 
     assert client.login(email=acme_member.email, password="another horse entirely")
 
