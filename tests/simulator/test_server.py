@@ -117,6 +117,10 @@ class TestCommand:
         with pytest.raises(CommandError, match=f"port {port}.*--port"):
             call_command("marketplace_simulator", port=int(port))
 
+    def test_a_port_that_cannot_be_is_refused(self):
+        with pytest.raises(CommandError, match="no port 99999"):
+            call_command("marketplace_simulator", port=99999)
+
     def test_a_catalog_that_cannot_be_read_is_named(self, tmp_path):
         for name, content in (
             ("a.json", "{"),

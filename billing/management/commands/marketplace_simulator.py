@@ -45,10 +45,13 @@ class Command(BaseCommand):
             )
         except Refused as refusal:
             raise CommandError(str(refusal)) from None
+        port = options["port"]
+        if not 0 <= port <= 65535:
+            # The resolver would quietly take it modulo 65536.
+            raise CommandError(f"There is no port {port}. Choose one from 0 to 65535 with --port.")
         try:
-            server = SimulatorServer(state, host=options["host"], port=options["port"])
-        except (OSError, OverflowError) as error:
-            port = options["port"]
+            server = SimulatorServer(state, host=options["host"], port=port)
+        except OSError as error:
             raise CommandError(
                 f"Cannot listen on port {port} ({error}). Choose another with --port."
             ) from None
