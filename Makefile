@@ -6,24 +6,34 @@ BIN := .venv/bin
 # The demo and the tests never see a developer's .env.
 DEMO_ENV := env -u DATABASE_URL -u REDIS_URL -u EMAIL_URL ENV_FILE= DEBUG=true DATA_DIR=.demo
 
-.PHONY: demo run test prove lint format bench pins screenshots clean
+.PHONY: demo run test prove lint check-deploy format bench pins clean
 
 demo: .venv/runtime  ## play a purchase until AWS's invoice; EXIT=1 stops after the table
 	$(DEMO_ENV) $(BIN)/python manage.py demo --web-port=$(WEB_PORT) --simulator-port=$(SIMULATOR_PORT) $(if $(EXIT),--exit)
 
-run: .venv/runtime .env  ## serve with auto-reload on your own data in .run/
+run: .venv/runtime .env  ## serve with auto-reload on your own data; ports and all else are in .env
 	$(BIN)/python manage.py migrate --verbosity=0
 	$(BIN)/python manage.py load_catalog
-	WEB_PORT=$(WEB_PORT) SIMULATOR_PORT=$(SIMULATOR_PORT) $(BIN)/honcho start
+	$(BIN)/honcho start
 
 test: .venv/dev  ## the tests on SQLite, and on PostgreSQL and Redis where they answer
 	$(BIN)/python -m tests.run
+
+prove: .venv/dev  ## the slow proofs: the demo as a whole, the example product deleted
+	$(BIN)/python -m tests.run -m slow
 
 lint: .venv/dev  ## style, types, migrations
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 	$(BIN)/djade --check $$(git ls-files 'templates/**/*.html' 'marketplace_saas/**/*.html')
 	$(BIN)/mypy
 	ENV_FILE= DEBUG=true $(BIN)/python manage.py makemigrations --check --dry-run
+
+check-deploy: .venv/dev  ## Django's own production checks, on settings as in production
+	env ENV_FILE= SITE_URL=https://app.example.com ALLOWED_HOSTS=app.example.com \
+	  SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(60))') \
+	  AUDIT_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(60))') \
+	  DATABASE_URL=postgres://app@db/app REDIS_URL=redis://cache:6379/0 EMAIL_URL=smtp+tls://mail:587 \
+	  $(BIN)/python manage.py check --deploy --fail-level WARNING
 
 format: .venv/dev
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+import pytest_django
 from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.db import connection
@@ -30,23 +31,35 @@ from billing.simulator.pytest_plugin import RunningSimulator
 PASSWORD = "correct horse battery staple"
 
 
-@pytest.fixture(autouse=True)
-def _tables_can_be_emptied(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A transactional test ends by emptying the tables, which the append-only triggers refuse."""
-    yield
-    marker = request.node.get_closest_marker("django_db")
-    transactional = (marker and marker.kwargs.get("transaction")) or {
-        "transactional_db",
-        "live_server",
-    } & set(request.fixturenames)
-    if transactional:
-        request.getfixturevalue("django_db_blocker").unblock()
-        triggers.drop_all(connection)
-
-
 @pytest.fixture
-def _triggers(transactional_db: None) -> None:
-    triggers.install(connection)
+def _is_transactional(request: pytest.FixtureRequest) -> bool:
+    marker = request.node.get_closest_marker("django_db")
+    return bool(marker and marker.kwargs.get("transaction")) or bool(
+        {"transactional_db", "live_server"} & set(request.fixturenames)
+    )
+
+
+@pytest.fixture(autouse=True)
+def _triggers_come_back(
+    _is_transactional: bool, django_db_blocker: pytest_django.DjangoDbBlocker
+) -> Iterator[None]:
+    """Set up before the database and so torn down after it: the next test finds every trigger again."""
+    yield
+    if _is_transactional:
+        with django_db_blocker.unblock():
+            triggers.install(connection)
+
+
+@pytest.fixture(autouse=True)
+def _tables_can_be_emptied(
+    _triggers_come_back: None, _is_transactional: bool, request: pytest.FixtureRequest
+) -> Iterator[None]:
+    """A transactional test ends by emptying the tables, which the append-only triggers refuse."""
+    if _is_transactional:
+        request.getfixturevalue("transactional_db")
+    yield
+    if _is_transactional:
+        triggers.drop_all(connection)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ os.environ.setdefault("DATA_DIR", tempfile.mkdtemp(prefix="marketplace-saas-test
 os.environ.update(AWS_ACCESS_KEY_ID="test", AWS_SECRET_ACCESS_KEY="test", AWS_DEFAULT_REGION="us-east-1")
 
 from marketplace_saas.settings import *  # noqa: F403
-from marketplace_saas.settings import BASE_DIR, DATABASES
+from marketplace_saas.settings import BASE_DIR, DATA_DIR, DATABASES
 
 DEBUG = False
 ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
@@ -18,7 +18,10 @@ SITE_URL = "http://testserver"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 MARKETPLACE_CATALOG = BASE_DIR / "tests/catalog.json"
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
-CELERY_TASK_ALWAYS_EAGER = False
+STATIC_ROOT = DATA_DIR / "static"
+STATIC_ROOT.mkdir(exist_ok=True)
+# A real worker that a test starts listens to a queue of its own.
+CELERY_TASK_DEFAULT_QUEUE = os.environ.get("TEST_CELERY_QUEUE", "celery")
 
 # A test database on disk: threads and child processes of a test open it too.
 if "sqlite" in DATABASES["default"]["ENGINE"]:

@@ -1,0 +1,76 @@
+"""`make test`: every test on SQLite, and again on PostgreSQL with Redis where they answer.
+
+Each run is named. Where PostgreSQL or Redis does not answer, the run is skipped and says why; with CI set that
+is an error. Only the test database `test_marketplace_saas` is created, and Redis is never flushed.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+
+import psycopg
+import redis
+
+POSTGRES_URL = os.environ.get("TEST_POSTGRES_URL", "postgres://postgres@127.0.0.1:5432/marketplace_saas")
+REDIS_URL = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
+IN_CI = bool(os.environ.get("CI"))
+COVERED = 95
+
+
+def main(arguments: list[str]) -> int:
+    coverage("erase")
+    postgres, broker = unreachable_postgres(), unreachable_redis()
+    environment = {} if broker else {"TEST_REDIS_URL": REDIS_URL}
+    chosen = arguments or ["-m", "not slow"]
+    failures = run("SQLite", {**environment, "DATABASE_URL": ""}, chosen)
+    if postgres is None and not arguments:
+        # The browser sees no difference between the databases.
+        again = ["-m", "not slow and not browser", "--ignore=tests/simulator"]
+        failures += run("PostgreSQL", {**environment, "DATABASE_URL": POSTGRES_URL}, again)
+    for name, why in (("PostgreSQL", postgres), ("Redis", broker)):
+        if why is not None:
+            print(f"\nSKIPPED: no test ran against {name}: {why}")
+            failures += IN_CI
+    if not arguments:
+        coverage("combine", "--quiet")
+        failures += coverage("report", f"--fail-under={COVERED}", "--include=accounts/*,billing/*")
+    return 1 if failures else 0
+
+
+def run(name: str, environment: Mapping[str, str], arguments: list[str]) -> int:
+    print(f"\n=== {name} " + "=" * (90 - len(name)), flush=True)
+    settings = {name: value for name, value in {**os.environ, **environment}.items() if value}
+    command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "--cov", "--cov-report=", *arguments]
+    # Data of the two runs is combined afterwards: some lines are for one database only.
+    settings["COVERAGE_FILE"] = f".coverage.{name}"
+    return subprocess.run(command, env=settings, check=False).returncode
+
+
+def coverage(*arguments: str) -> int:
+    return subprocess.run([sys.executable, "-m", "coverage", *arguments], check=False).returncode
+
+
+def unreachable_postgres() -> str | None:
+    """Why PostgreSQL cannot be used, or None."""
+    server = POSTGRES_URL.rpartition("/")[0] + "/postgres"
+    try:
+        psycopg.connect(server, connect_timeout=3).close()
+    except psycopg.Error as error:
+        return f"{error} (TEST_POSTGRES_URL changes the address)".replace("\n", " ")
+    return None
+
+
+def unreachable_redis() -> str | None:
+    try:
+        with redis.Redis.from_url(REDIS_URL, socket_connect_timeout=3) as client:
+            client.ping()
+    except redis.RedisError as error:
+        return f"{error} (TEST_REDIS_URL changes the address)"
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
