@@ -33,7 +33,7 @@ class Buyer:
         expect(self.page.get_by_role("main")).to_contain_text(account[-4:])
 
     def sign_up(self, email: str) -> None:
-        self.page.get_by_role("link", name="Create an account").click()
+        self.page.get_by_role("button", name="Create an account").click()
         self.page.get_by_label("Email").fill(email)
         self.page.get_by_label("Password", exact=True).fill(PASSWORD)
         self.page.get_by_role("button", name="Create account").click()

@@ -45,9 +45,12 @@ def page(chromium: Browser) -> Iterator[Page]:
     complaints: list[str] = []
 
     def note(message: ConsoleMessage) -> None:
-        if message.type == "error":
+        # A page that answers 403 or 422 on purpose is an error to the console too.
+        about_the_page_itself = message.location.get("url") == page.url and "Failed to load" in message.text
+        if message.type == "error" and not about_the_page_itself:
             complaints.append(f"{page.url}: {message.text}")
 
+    page.set_default_timeout(10_000)
     page.on("console", note)
     page.on("pageerror", lambda error: complaints.append(f"{page.url}: {error}"))
     yield page

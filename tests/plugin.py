@@ -13,11 +13,11 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-import pytest_django
 from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.db import connection
 from django.utils import timezone
+from pytest_django.plugin import blocking_manager_key
 
 from accounts import organizations
 from accounts.models import Membership, Organization, User
@@ -31,35 +31,31 @@ from billing.simulator.pytest_plugin import RunningSimulator
 PASSWORD = "correct horse battery staple"
 
 
-@pytest.fixture
-def _is_transactional(request: pytest.FixtureRequest) -> bool:
-    marker = request.node.get_closest_marker("django_db")
+def _is_transactional(item: pytest.Item) -> bool:
+    marker = item.get_closest_marker("django_db")
     return bool(marker and marker.kwargs.get("transaction")) or bool(
-        {"transactional_db", "live_server"} & set(request.fixturenames)
+        {"transactional_db", "live_server"} & set(getattr(item, "fixturenames", ()))
     )
 
 
 @pytest.fixture(autouse=True)
-def _triggers_come_back(
-    _is_transactional: bool, django_db_blocker: pytest_django.DjangoDbBlocker
-) -> Iterator[None]:
-    """Set up before the database and so torn down after it: the next test finds every trigger again."""
-    yield
-    if _is_transactional:
-        with django_db_blocker.unblock():
-            triggers.install(connection)
-
-
-@pytest.fixture(autouse=True)
-def _tables_can_be_emptied(
-    _triggers_come_back: None, _is_transactional: bool, request: pytest.FixtureRequest
-) -> Iterator[None]:
+def _tables_can_be_emptied(request: pytest.FixtureRequest) -> Iterator[None]:
     """A transactional test ends by emptying the tables, which the append-only triggers refuse."""
-    if _is_transactional:
-        request.getfixturevalue("transactional_db")
+    transactional = _is_transactional(request.node)
+    if transactional:
+        request.getfixturevalue("transactional_db")  # set up before this, so torn down after it
     yield
-    if _is_transactional:
+    if transactional:
         triggers.drop_all(connection)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    """The next test finds every trigger again."""
+    yield
+    if nextitem is not None and _is_transactional(item):
+        with item.config.stash[blocking_manager_key].unblock():
+            triggers.install(connection)
 
 
 @pytest.fixture
