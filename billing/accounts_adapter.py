@@ -17,7 +17,7 @@ class BillingAccountsAdapter(AccountsAdapter):
         return super().may_sign_up(request) or bool(registration.in_browser(request))
 
     def after_sign_in(self, request: HttpRequest, user: User) -> str | None:
-        waiting = [arrival for arrival in registration.waiting_for(request) if arrival.claimed_at is None]
+        waiting = any(arrival.agreement.organization is None for arrival in registration.waiting_for(request))
         return reverse("billing:welcome") if waiting else None
 
     def nav_items(self, organization: Organization, user: User) -> list[NavItem]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from django.http import HttpRequest
 
-from accounts.models import Organization, User
+from accounts.models import Membership, Organization, User
 from billing import registration
 from billing.forms import ClaimForm, reference
 from billing.models import Agreement, Registration
@@ -26,7 +26,9 @@ class Arrival:
     form: ClaimForm | None
 
 
-def arrivals_of(request: HttpRequest, *, bound: ClaimForm | None = None, bound_pk: int | None = None) -> list[Arrival]:
+def arrivals_of(
+    request: HttpRequest, *, bound: ClaimForm | None = None, bound_pk: int | None = None
+) -> list[Arrival]:
     """One arrival per purchase, newest first. ``bound`` replaces the form of the one it was sent for."""
     seen: set[int] = set()
     arrivals: list[Arrival] = []
@@ -45,7 +47,14 @@ def _arrival(waiting: Registration, request: HttpRequest, bound: ClaimForm | Non
     holder = agreement.organization
     is_mine = bool(user and holder and holder.memberships.filter(user=user).exists())
     home = registration.household(waiting) if user and holder is None else None
-    at_home = bool(home and user and home.organization.memberships.filter(user=user).exists())
+    ask = (
+        home.ask
+        if home
+        and not home.organization.memberships.filter(user=user, role__in=Membership.ADMINISTRATORS).exists()
+        else ""
+    )
+    if user and holder and not is_mine:
+        ask = registration.whom_to_ask(holder)
     form = bound
     if form is None and user and holder is None:
         form = ClaimForm(user=user, registration=waiting, preferred=home.organization if home else None)
@@ -58,6 +67,6 @@ def _arrival(waiting: Registration, request: HttpRequest, bound: ClaimForm | Non
         free_trial=waiting.free_trial_hint,
         claimed_organization=holder if is_mine else None,
         claimed_elsewhere=holder is not None and not is_mine,
-        ask=home.ask if home and not at_home else "",
+        ask=ask,
         form=form,
     )

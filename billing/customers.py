@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from datetime import datetime
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q
 
 from billing import audit
 from billing.models import Agreement, MarketplaceCustomer, Product
+
+logger = logging.getLogger(__name__)
 
 _LICENSE_ID = re.compile(r"(?:^|[:/])(l-[0-9A-Za-z]+)$")
 
@@ -24,10 +26,7 @@ def license_id(license_arn: str) -> str:
 
 def get_customer(*, aws_account_id: str | None, customer_identifier: str | None) -> MarketplaceCustomer:
     """The customer with either id, made if new; an id learned later is added to the row."""
-    known = MarketplaceCustomer.objects.filter(
-        Q(aws_account_id=aws_account_id) & ~Q(aws_account_id=None)
-        | Q(customer_identifier=customer_identifier) & ~Q(customer_identifier=None)
-    ).first()
+    known = _known_customer(aws_account_id, customer_identifier)
     if known is None:
         try:
             with transaction.atomic():
@@ -35,9 +34,23 @@ def get_customer(*, aws_account_id: str | None, customer_identifier: str | None)
                     aws_account_id=aws_account_id, customer_identifier=customer_identifier
                 )
         except IntegrityError:  # somebody else was first
-            return get_customer(aws_account_id=aws_account_id, customer_identifier=customer_identifier)
+            known = _known_customer(aws_account_id, customer_identifier)
+            if known is None:
+                raise
     _learn(known, aws_account_id=aws_account_id, customer_identifier=customer_identifier)
     return known
+
+
+def _known_customer(
+    aws_account_id: str | None, customer_identifier: str | None
+) -> MarketplaceCustomer | None:
+    """By the legacy identifier first: where each id has its own row, legacy purchases hang on that one."""
+    for ids in ({"customer_identifier": customer_identifier}, {"aws_account_id": aws_account_id}):
+        if None not in ids.values():
+            known = MarketplaceCustomer.objects.filter(**ids).first()
+            if known is not None:
+                return known
+    return None
 
 
 def get_agreement(
@@ -77,7 +90,13 @@ def get_agreement(
             audit.record(found, "agreement_created", by=by, at=now)
             return found
     locked = lock(found.pk)
-    _learn(locked, license_arn=_full_arn(license_arn), agreement_id=agreement_id, offer_id=offer_id)
+    _learn(
+        locked,
+        license_arn=_full_arn(license_arn),
+        license_id=license_id(license_arn) if license_arn else None,
+        agreement_id=agreement_id,
+        offer_id=offer_id,
+    )
     return locked
 
 
@@ -90,13 +109,14 @@ def lock(agreement_pk: int) -> Agreement:
 
 
 def _find(*, product: Product, customer: MarketplaceCustomer, license_arn: str | None) -> Agreement | None:
+    legacy = Agreement.objects.filter(
+        product=product, customer=customer, identity=Agreement.Identity.LEGACY
+    ).exclude(status__in=[Agreement.Status.ENDED, Agreement.Status.FAILED])
     if license_arn:
-        return Agreement.objects.filter(license_id=license_id(license_arn)).first()
-    return (
-        Agreement.objects.filter(product=product, customer=customer, identity=Agreement.Identity.LEGACY)
-        .exclude(status__in=[Agreement.Status.ENDED, Agreement.Status.FAILED])
-        .first()
-    )
+        by_license = Agreement.objects.filter(license_id=license_id(license_arn)).first()
+        # A listing that moved to licenses: the purchase known by its product code is this one, not another.
+        return by_license or legacy.filter(license_id=None).first()
+    return legacy.first()
 
 
 def _full_arn(license_arn: str | None) -> str | None:
@@ -108,9 +128,14 @@ def _full_arn(license_arn: str | None) -> str | None:
 
 
 def _learn(row: MarketplaceCustomer | Agreement, **values: str | None) -> None:
-    """Fill ids that were unknown; never change one."""
-    missing = {name: value for name, value in values.items() if value and getattr(row, name) is None}
-    if missing:
-        for name, value in missing.items():
-            setattr(row, name, value)
-        row.save(update_fields=list(missing))
+    """Fill ids that were unknown; never change one, and never take one from another row."""
+    for name, value in values.items():
+        if not value or getattr(row, name) is not None:
+            continue
+        setattr(row, name, value)
+        try:
+            with transaction.atomic():
+                row.save(update_fields=[name])
+        except IntegrityError:
+            setattr(row, name, None)
+            logger.error("%s %s cannot have %s: another row has it", row._meta.verbose_name, row.pk, name)

@@ -39,7 +39,11 @@ class ClaimForm(forms.Form):
             str(organization.pk): organization for organization in Organization.objects.administered_by(user)
         }
         prefix = f"arrival-{registration.pk}" if registration else None
-        super().__init__(data, initial=self._initial(registration, preferred), auto_id=f"{prefix}-%s" if prefix else "id_%s")
+        super().__init__(
+            data,
+            initial=self._initial(registration, preferred),
+            auto_id=f"{prefix}-%s" if prefix else "id_%s",
+        )
         choice = self.fields["organization"]
         assert isinstance(choice, forms.ChoiceField)
         choice.choices = [

@@ -52,7 +52,11 @@ class AlreadyClaimed(ClaimRefused):
     """Another organization was first."""
 
 
-@sensitive_variables("token")
+class Unverified(ClaimRefused):
+    """The person has not proven their e-mail address."""
+
+
+@sensitive_variables()  # all of them, and those of the frames below: botocore calls the token by other names
 def arrive(marketplace: Marketplace, *, token: str, free_trial_hint: bool, now: datetime) -> Registration:
     """Redeem ``token`` and keep the arrival. The same token again is the same registration.
 
@@ -62,6 +66,7 @@ def arrive(marketplace: Marketplace, *, token: str, free_trial_hint: bool, now: 
     if not token:
         raise RegistrationRefused("missing")
     resolved = _resolve(marketplace, token)
+    _check_complete(resolved)
     product = Product.objects.filter(code=resolved.product_code).first()
     if product is None:
         # Somebody else's listing points here, or the catalog is not loaded: a person must look.
@@ -89,7 +94,7 @@ def arrive(marketplace: Marketplace, *, token: str, free_trial_hint: bool, now: 
     return registration
 
 
-@sensitive_variables("token")
+@sensitive_variables()
 def _resolve(marketplace: Marketplace, token: str) -> ResolvedCustomer:
     try:
         return marketplace.resolve_customer(token)
@@ -105,9 +110,19 @@ def _resolve(marketplace: Marketplace, token: str) -> ResolvedCustomer:
         raise RegistrationRefused("unavailable") from error
 
 
-def _registration(
-    digest: str, agreement: Agreement, *, free_trial_hint: bool, now: datetime
-) -> Registration:
+def _check_complete(resolved: ResolvedCustomer) -> None:
+    """Refuse an answer that names nothing or nobody, or a license that cannot be told from another."""
+    try:
+        if resolved.license_arn:
+            customers.license_id(resolved.license_arn)
+        if not resolved.product_code or not (resolved.aws_account_id or resolved.customer_identifier):
+            raise ValueError("The product or the customer is missing.")
+    except ValueError as error:
+        logger.error("ResolveCustomer gave an answer that cannot be used: %s", error)
+        raise RegistrationRefused("unavailable") from error
+
+
+def _registration(digest: str, agreement: Agreement, *, free_trial_hint: bool, now: datetime) -> Registration:
     try:
         with transaction.atomic():
             registration = Registration.objects.create(
@@ -158,12 +173,19 @@ def waiting_for(request: HttpRequest) -> list[Registration]:
     """The arrivals this visitor may act on: those of the browser, and those remembered for the person."""
     mine = Q(pk__in=in_browser(request))
     if request.user.is_authenticated:
-        mine |= Q(user=request.user, claimed_at=None)
+        mine |= Q(user=request.user, agreement__organization=None)
     return list(
         Registration.objects.filter(mine).select_related(
             "agreement__product", "agreement__customer", "agreement__organization"
         )[:20]
     )
+
+
+def of_visitor(request: HttpRequest, pk: int) -> Registration | None:
+    """The arrival ``pk`` if it is the browser's or the person's, also when it is claimed by now."""
+    person = request.user.pk if request.user.is_authenticated else None
+    mine = Q(pk__in=in_browser(request)) | Q(user=person) & ~Q(user=None)
+    return Registration.objects.filter(mine, pk=pk).first()
 
 
 @receiver(user_logged_in)
@@ -172,7 +194,9 @@ def _remember_for_user(sender: Any, request: HttpRequest, user: User, **kwargs: 
 
     Fires after the mailed code and MFA. Nothing is bound yet: that takes the person's confirmation.
     """
-    Registration.objects.filter(pk__in=in_browser(request), user=None, claimed_at=None).update(user=user)
+    Registration.objects.filter(pk__in=in_browser(request), user=None, agreement__organization=None).update(
+        user=user
+    )
 
 
 # --- Claiming ---------------------------------------------------------------------------------------------
@@ -194,8 +218,13 @@ def household(registration: Registration) -> Household | None:
     )
     if organization is None:
         return None
+    return Household(organization, whom_to_ask(organization))
+
+
+def whom_to_ask(organization: Organization) -> str:
+    """The owner's address, masked; '' without one."""
     owner = organization.memberships.select_related("user").filter(role=Membership.Role.OWNER).first()
-    return Household(organization, masked_address(owner.user.email) if owner else "")
+    return masked_address(owner.user.email) if owner else ""
 
 
 def masked_address(address: str) -> str:
@@ -206,7 +235,12 @@ def masked_address(address: str) -> str:
 
 
 def claim(
-    registration: Registration, *, by: User, now: datetime, organization: Organization | None = None, new_name: str = ""
+    registration: Registration,
+    *,
+    by: User,
+    now: datetime,
+    organization: Organization | None = None,
+    new_name: str = "",
 ) -> Agreement:
     """Give the purchase to ``organization``, or to a new one named ``new_name``, once.
 
@@ -214,13 +248,18 @@ def claim(
     was first, ClaimRefused when the person may not do this.
     """
     if not by.emailaddress_set.filter(verified=True).exists():
-        raise ClaimRefused("The e-mail address is not verified.")
-    if organization is not None and not Organization.objects.administered_by(by).filter(pk=organization.pk).exists():
+        raise Unverified("The e-mail address is not verified.")
+    if (
+        organization is not None
+        and not Organization.objects.administered_by(by).filter(pk=organization.pk).exists()
+    ):
         raise ClaimRefused("Only an owner or admin can attach a purchase to an organization.")
     with transaction.atomic():
         agreement = customers.lock(registration.agreement_id)
         if agreement.organization is not None:
-            pressed_twice = organization is None and agreement.organization.memberships.filter(user=by).exists()
+            pressed_twice = (
+                organization is None and agreement.organization.memberships.filter(user=by).exists()
+            )
             if pressed_twice or agreement.organization == organization:
                 return agreement
             raise AlreadyClaimed("Another organization has this purchase.")

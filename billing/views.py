@@ -1,18 +1,20 @@
-"""The pages of buying: arrival from AWS, claiming, the subscription. Each authorizes, calls one flow, answers."""
+"""The pages of buying: arrival, claiming, the subscription. Each authorizes, calls one flow, answers."""
 
 from __future__ import annotations
 
+from allauth.decorators import rate_limit
 from django.conf import settings
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
+from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
-from django.views.decorators.debug import sensitive_post_parameters
-from django.views.decorators.http import require_http_methods, require_POST
+from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
+from django.views.decorators.http import require_http_methods
 
 from accounts.access import TenantRequest, organization_required, role_required
 from accounts.adapter import get_adapter
@@ -20,10 +22,10 @@ from accounts.models import Membership, User
 from billing import registration, tasks
 from billing.arrivals import arrivals_of
 from billing.aws.client import get_marketplace
+from billing.error_reports import TOKEN_FIELD
 from billing.forms import ClaimForm, registration_pk
 from billing.subscriptions import subscriptions_of
 
-TOKEN_FIELD = "x-amzn-marketplace-token"
 OFFER_TYPE_FIELD = "x-amzn-marketplace-offer-type"
 
 # What a failed arrival answers: the buyer's fault, ours, or nobody's.
@@ -38,6 +40,13 @@ def register(request: HttpRequest) -> HttpResponse:
     """The fulfillment URL. A GET answers 200, because AWS checks that; a POST brings a buyer."""
     if request.method != "POST":
         return render(request, "billing/register_help.html")
+    response: HttpResponse = _arrive(request)
+    return response
+
+
+@rate_limit(action="marketplace_register")  # type: ignore[untyped-decorator, no-untyped-call]  # allauth's
+@sensitive_variables()
+def _arrive(request: HttpRequest) -> HttpResponse:
     try:
         arrival = registration.arrive(
             get_marketplace(),
@@ -66,35 +75,45 @@ def welcome(request: HttpRequest) -> HttpResponse:
     return render(request, "billing/welcome.html", {"arrivals": arrivals_of(request)})
 
 
-@require_POST
-@login_required
+@never_cache
 def claim(request: HttpRequest) -> HttpResponse:
     """The buyer's confirmation: from here on the purchase is their organization's."""
     user = request.user
-    assert isinstance(user, User)
+    if request.method != "POST":  # a reloaded address, not a confirmation
+        return redirect("billing:welcome")
+    if not isinstance(user, User):
+        return redirect_to_login(reverse("billing:welcome"))
     pk = registration_pk(request.POST.get("registration", ""))
-    mine = {waiting.pk: waiting for waiting in registration.waiting_for(request)}
-    if pk is None or pk not in mine:
+    arrival = registration.of_visitor(request, pk) if pk is not None else None
+    if arrival is None:
         messages.error(request, _("That purchase is not waiting for you any more. Open it from AWS again."))
         return redirect("billing:welcome")
-    form = ClaimForm(request.POST, user=user, registration=mine[pk])
+    form = ClaimForm(request.POST, user=user, registration=arrival)
     if not form.is_valid():
         arrivals = arrivals_of(request, bound=form, bound_pk=pk)
         return render(request, "billing/welcome.html", {"arrivals": arrivals}, status=422)
     try:
         agreement = registration.claim(
-            mine[pk], by=user, now=timezone.now(), organization=form.chosen, new_name=form.cleaned_data["name"]
+            arrival, by=user, now=timezone.now(), organization=form.chosen, new_name=form.cleaned_data["name"]
         )
     except registration.AlreadyClaimed:
+        messages.error(
+            request, _("Somebody else was faster: this purchase belongs to another workspace now.")
+        )
         return redirect("billing:welcome")
+    except registration.Unverified:
+        messages.error(request, _("Confirm your e-mail address first, then set up your purchase."))
+        return redirect("account_email")
     except registration.ClaimRefused:
-        messages.error(request, _("You cannot attach a purchase there. Ask an owner or admin of the workspace."))
+        messages.error(
+            request, _("You cannot attach a purchase there. Ask an owner or admin of the workspace.")
+        )
         return redirect("billing:welcome")
     tasks.ring(tasks.poll_events)
     messages.success(request, _("Your purchase is set up."))
     assert agreement.organization is not None
     response = redirect(agreement.organization)
-    registration.forget(response, mine[pk])
+    registration.forget(response, arrival)
     return response
 
 

@@ -232,6 +232,8 @@ SERVER_EMAIL = DEFAULT_FROM_EMAIL
 # Who is told when a job needs a person: a comma-separated list of addresses.
 ADMINS = [("Operators", address) for address in env.list("ADMIN_EMAILS", default=[])]
 if DEBUG and not env.str("EMAIL_URL", default=""):
+# Added to allauth's own limits: arrivals from AWS, by client address.
+ACCOUNT_RATE_LIMITS = {"marketplace_register": "30/m/ip"}
     # Written to files that /outbox/ shows: sign-in codes can be read on a laptop without a mail server.
     EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
     EMAIL_FILE_PATH = DATA_DIR / "mail"
@@ -298,11 +300,20 @@ LOGGING = {
         "mail": {
             "class": "django.utils.log.AdminEmailHandler",
             "level": "ERROR",
+DEFAULT_EXCEPTION_REPORTER_FILTER = "billing.error_reports.ErrorReportFilter"
             "filters": ["in_production"],
         },
     },
     "root": {"handlers": ["console", "mail"], "level": LOG_LEVEL},
-    "loggers": {"django": {"handlers": ["console", "mail"], "level": LOG_LEVEL, "propagate": False}},
+    "loggers": {
+        "django": {"handlers": ["console", "mail"], "level": LOG_LEVEL, "propagate": False},
+        # Their DEBUG lines hold whole requests and pages, a buyer's registration token included: LOG_LEVEL
+        # does not reach them.
+        "boto3": {"level": "INFO"},
+        "botocore": {"level": "INFO"},
+        "urllib3": {"level": "INFO"},
+        "django.template": {"level": "INFO"},
+    },
 }
 
 production.refuse_unsafe(vars())
