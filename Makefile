@@ -6,7 +6,7 @@ BIN := .venv/bin
 # The demo and the tests never see a developer's .env.
 DEMO_ENV := env -u DATABASE_URL -u REDIS_URL -u EMAIL_URL ENV_FILE= DEBUG=true DATA_DIR=.demo
 
-.PHONY: demo run test prove lint check-deploy format bench pins clean
+.PHONY: demo run test prove lint check-deploy format bench pins help clean
 
 demo: .venv/runtime  ## play a purchase until AWS's invoice; EXIT=1 stops after the table
 	$(DEMO_ENV) $(BIN)/python manage.py demo --web-port=$(WEB_PORT) --simulator-port=$(SIMULATOR_PORT) $(if $(EXIT),--exit)
@@ -35,14 +35,17 @@ check-deploy: .venv/dev  ## Django's own production checks, on settings as in pr
 	  DATABASE_URL=postgres://app@db/app REDIS_URL=redis://cache:6379/0 EMAIL_URL=smtp+tls://mail:587 \
 	  $(BIN)/python manage.py check --deploy --fail-level WARNING
 
-format: .venv/dev
+format: .venv/dev  ## let ruff mend what it can
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
 pins: .venv/dev  ## compile requirements*.in for CPython 3.11 to 3.13
 	for name in requirements requirements-dev; do \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 $$name.in --output-file $$name.txt; done
 
-clean:
+help:
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 16
+
+clean:  ## remove what these commands made, but not .run/ and .env
 	rm -rf .venv .demo .mypy_cache .ruff_cache .pytest_cache .coverage* htmlcov staticfiles
 
 .env:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import environ
+from celery.schedules import crontab
 from csp.constants import NONE, SELF
 
 from marketplace_saas import production
@@ -62,7 +63,7 @@ FEATURES: dict[str, dict[str, Any]] = {
 
 # --- AWS -------------------------------------------------------------------------------------------------
 # Credentials, and in local runs the simulator's address, are botocore's own AWS_* variables.
-MARKETPLACE = {
+MARKETPLACE: dict[str, Any] = {
     # Usage of one license-hour must always go to the same Region, or AWS bills it once per Region.
     "metering_region": env.str("MARKETPLACE_METERING_REGION", default="us-east-1"),
     # A role in the account that published the product, when the app runs in another one.
@@ -129,6 +130,12 @@ TEMPLATES = [
     },
 ]
 
+# The look of the operators' console; its pages are in billing/admin/.
+UNFOLD = {
+    "SITE_SYMBOL": "monitor_heart",
+    "SIDEBAR": {"navigation": "billing.admin.navigation.sidebar"},
+}
+
 # --- Data ------------------------------------------------------------------------------------------------
 if DEBUG:
     for _folder in ("mail", "broker/messages", "broker/control"):
@@ -183,7 +190,11 @@ CELERY_BEAT_SCHEDULE: dict[str, Any] = {
     "run-effects": _every("billing.tasks.run_effects", timedelta(minutes=1)),
     "advance-lifecycles": _every("billing.tasks.advance_lifecycles", timedelta(minutes=1)),
     "sync-entitlements": _every("billing.tasks.sync_entitlements", timedelta(hours=1)),
-    "close-hours": _every("billing.tasks.close_hours", timedelta(minutes=5)),
+    "close-hours": {
+        "task": "billing.tasks.close_hours",
+        "schedule": crontab(minute=5),
+        "options": {"expires": 3000},
+    },
     "submit-metering": _every("billing.tasks.submit_metering", timedelta(minutes=5)),
 }
 
@@ -221,6 +232,8 @@ ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = True
 ACCOUNT_DEFAULT_HTTP_PROTOCOL = SITE_URL.partition("://")[0]
 ALLAUTH_TRUSTED_PROXY_COUNT = TRUSTED_PROXY_COUNT
+# Added to allauth's own limits: arrivals from AWS, by client address.
+ACCOUNT_RATE_LIMITS = {"marketplace_register": "30/m/ip"}
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = DEBUG
@@ -232,8 +245,6 @@ SERVER_EMAIL = DEFAULT_FROM_EMAIL
 # Who is told when a job needs a person: a comma-separated list of addresses.
 ADMINS = [("Operators", address) for address in env.list("ADMIN_EMAILS", default=[])]
 if DEBUG and not env.str("EMAIL_URL", default=""):
-# Added to allauth's own limits: arrivals from AWS, by client address.
-ACCOUNT_RATE_LIMITS = {"marketplace_register": "30/m/ip"}
     # Written to files that /outbox/ shows: sign-in codes can be read on a laptop without a mail server.
     EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
     EMAIL_FILE_PATH = DATA_DIR / "mail"
@@ -289,6 +300,7 @@ CONTENT_SECURITY_POLICY = {
 }
 
 # --- Logs: to standard output, errors also to ADMINS by mail ----------------------------------------------
+DEFAULT_EXCEPTION_REPORTER_FILTER = "billing.error_reports.ErrorReportFilter"
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
 LOGGING = {
     "version": 1,
@@ -300,7 +312,6 @@ LOGGING = {
         "mail": {
             "class": "django.utils.log.AdminEmailHandler",
             "level": "ERROR",
-DEFAULT_EXCEPTION_REPORTER_FILTER = "billing.error_reports.ErrorReportFilter"
             "filters": ["in_production"],
         },
     },

@@ -15,5 +15,7 @@ urlpatterns = [
     path("o/<slug:slug>/reports/", include("marketplace_saas.example.urls")),  # the example product
 ]
 
+handler500 = views.server_error
+
 if settings.DEBUG:
     urlpatterns.append(path("outbox/", include(outbox.urlpatterns)))
