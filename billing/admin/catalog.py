@@ -1,0 +1,79 @@
+"""What is for sale. Edited here or loaded with `manage.py load_catalog`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.contrib import admin
+from django.core.paginator import Paginator
+from django.http import HttpRequest
+from unfold.admin import TabularInline
+
+from billing.admin.base import OperatorAdmin
+from billing.admin.site import admin_site
+from billing.models import Dimension, Product
+
+
+class DimensionInline(TabularInline):
+    model = Dimension
+    fields = ("key", "label", "unit", "kind", "included_by", "allowance_period")
+    readonly_fields = fields
+    show_change_link = True
+    can_delete = False
+    extra = 0
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class _CatalogAdmin(OperatorAdmin):
+    """A catalog is short: it may be counted and sorted."""
+
+    paginator = Paginator
+    show_full_result_count = True
+    sortable_by = None
+
+
+@admin.register(Product, site=admin_site)
+class ProductAdmin(_CatalogAdmin):
+    list_display = ("title", "code", "product_id", "pricing")
+    list_filter = ("pricing",)
+    ordering = ("title", "pk")
+    search_fields = ("code__exact", "product_id__exact")
+    search_help_text = "Product code or prod-… id"
+    fields = ("title", "code", "product_id", "pricing")
+    inlines = (DimensionInline,)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Product | None = None) -> tuple[str, ...]:
+        # Events, registrations and legacy records name the product by these.
+        return ("code", "product_id") if obj else ()
+
+
+class DimensionForm(forms.ModelForm):
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        included_by = cleaned.get("included_by")
+        product = cleaned.get("product") or getattr(self.instance, "product", None)
+        if included_by is not None and included_by.product != product:
+            self.add_error("included_by", "An allowance comes from a dimension of the same product.")
+        return cleaned
+
+
+@admin.register(Dimension, site=admin_site)
+class DimensionAdmin(_CatalogAdmin):
+    form = DimensionForm
+    list_display = ("label", "key", "product", "kind", "unit", "included_by", "allowance_period")
+    list_select_related = ("product", "included_by")
+    list_filter = ("kind", "product")
+    ordering = ("product", "kind", "key")
+    search_fields = ("key__exact",)
+    search_help_text = "API name"
+    fields = ("product", "key", "label", "unit", "kind", "included_by", "allowance_period")
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Dimension | None = None) -> tuple[str, ...]:
+        # A record on its way to AWS names its dimension by the key, and must stay what it was.
+        return ("product", "key", "kind") if obj else ()

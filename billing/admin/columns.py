@@ -1,0 +1,97 @@
+"""Cells of lists, read-only pages and panels: instants, quantities, badges, and links along the chain."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from django.contrib import admin
+from django.db import models
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.http import urlencode
+from django.utils.safestring import SafeString
+
+Column = Callable[[Any], str]
+
+EMPTY = "–"
+
+
+def instant(value: datetime | None) -> str:
+    """To the second, in UTC, sortable by eye."""
+    return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if value else EMPTY
+
+
+def plain(quantity: Decimal | None) -> str:
+    """Digits only: no exponent, no trailing zeros."""
+    return EMPTY if quantity is None else f"{quantity.normalize():f}"
+
+
+def list_url(model: type[models.Model], **filters: str | int) -> str:
+    """The list of ``model``, filtered."""
+    address = reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+    return f"{address}?{urlencode(filters)}" if filters else address
+
+
+def link(row: models.Model | None, text: str = "") -> str:
+    """A link to the page of ``row``."""
+    if row is None:
+        return EMPTY
+    address = reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])
+    return format_html('<a href="{}" class="text-link">{}</a>', address, text or str(row))
+
+
+def label(text: str, tone: str = "") -> SafeString:
+    """A coloured word. Tones are unfold's: success, info, warning, danger, or none."""
+    return render_to_string("unfold/helpers/label.html", {"text": text, "type": tone})
+
+
+def block(text: str) -> str:
+    """Text as it is, in a fixed-width block that wraps."""
+    if not text:
+        return EMPTY
+    return format_html('<pre class="whitespace-pre-wrap break-words text-xs font-mono">{}</pre>', text)
+
+
+def when(name: str, description: str = "") -> Column:
+    return _column(name, description, lambda row: instant(_follow(row, name)))
+
+
+def quantity(name: str, description: str = "") -> Column:
+    return _column(name, description, lambda row: plain(_follow(row, name)))
+
+
+def linked(name: str, description: str = "") -> Column:
+    """The row that a foreign key points to, as a link. A list must select it: see ``list_select_related``."""
+    return _column(name, description, lambda row: link(_follow(row, name)))
+
+
+def badge(name: str, tones: Mapping[str, str], description: str = "") -> Column:
+    """A field with choices, in the colour of its value."""
+    return _column(
+        name,
+        description,
+        lambda row: label(getattr(row, f"get_{name}_display")(), tones.get(_follow(row, name), "")),
+    )
+
+
+def text_block(name: str, description: str = "") -> Column:
+    return _column(name, description, lambda row: block(_follow(row, name)))
+
+
+def _column(name: str, description: str, show: Column) -> Column:
+    @admin.display(description=description or name.rpartition("__")[2].replace("_", " "), ordering=name)
+    def column(row: Any) -> str:
+        return show(row)
+
+    column.__name__ = name
+    return column
+
+
+def _follow(row: Any, name: str) -> Any:
+    for part in name.split("__"):
+        row = getattr(row, part) if row is not None else None
+    return row
