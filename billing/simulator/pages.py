@@ -82,8 +82,8 @@ def _offer(dimension: Dimension) -> Json:
 def _product(state: State, code: str) -> Response:
     with state.lock:
         product = state.product(code)
-        account = state.last_account_id or purchases.random_account_id()
-    return page(state, "product", {"product": _card(product), "account": account})
+    # A new buyer each time: a second purchase by the same one is a matter of typing its account.
+    return page(state, "product", {"product": _card(product), "account": purchases.random_account_id()})
 
 
 def _subscribe(state: State, code: str, request: Request) -> Response:
@@ -100,7 +100,6 @@ def _subscribe(state: State, code: str, request: Request) -> Response:
             quantities=quantities,
             free_trial="free_trial" in form,
         )
-        state.last_account_id = purchase.agreement.aws_account_id
     return redirect(url("subscriptions", purchase.agreement.agreement_id, "bought"))
 
 

@@ -158,7 +158,6 @@ class State:
             self.billed: dict[BillingKey, BilledRecord] = {}
             self.lints: dict[str, int] = {}
             self.queues = {EVENT_QUEUE: Queue(EVENT_QUEUE)}
-            self.last_account_id: str | None = None
             self.faults = Faults()
             self.requests = RequestLog()
             self._scheduled: list[ScheduledEvent] = []

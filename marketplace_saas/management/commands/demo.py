@@ -39,8 +39,8 @@ class Command(BaseCommand):
         parser.add_argument("--exit", action="store_true", help="exit after the table: 0 only if it agrees")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        folder = settings.BASE_DIR / ".demo"
-        if folder != settings.DATA_DIR or not settings.DEBUG:
+        folder = settings.DATA_DIR
+        if folder.name != ".demo" or not settings.DEBUG:
             raise CommandError("The demo wipes its own data folder and no other: start it with `make demo`.")
         web, simulator = options["web_port"], options["simulator_port"]
         try:
@@ -48,7 +48,8 @@ class Command(BaseCommand):
             refuse_busy_port(simulator, "SIMULATOR_PORT")
         except ProcessProblem as problem:
             raise CommandError(str(problem)) from problem
-        signal.signal(signal.SIGTERM, _interrupt)
+        for stop in (signal.SIGINT, signal.SIGTERM):  # also where a shell started us with SIGINT ignored
+            signal.signal(stop, _interrupt)
         site_url, simulator_url = f"http://localhost:{web}", f"http://127.0.0.1:{simulator}"
         _prepare()
         _log_to(folder / "log/demo.log")
