@@ -18,7 +18,9 @@ class AuditEvent(models.Model):
     class Meta:
         ordering = ["-pk"]
         constraints = [
-            models.UniqueConstraint(fields=["stream", "sequence"], name="audit_event_sequence_once_per_stream"),
+            models.UniqueConstraint(
+                fields=["stream", "sequence"], name="audit_event_sequence_once_per_stream"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -60,7 +60,12 @@ class Dimension(models.Model):
     unit = models.CharField(max_length=60, blank=True)
     kind = models.CharField(max_length=10, choices=Kind)
     included_by = models.ForeignKey(
-        "self", models.PROTECT, null=True, blank=True, related_name="covers", limit_choices_to={"kind": "entitled"}
+        "self",
+        models.PROTECT,
+        null=True,
+        blank=True,
+        related_name="covers",
+        limit_choices_to={"kind": "entitled"},
     )
     allowance_period = models.CharField(max_length=10, choices=Period, default=Period.TERM)
 
@@ -68,12 +73,15 @@ class Dimension(models.Model):
         ordering = ["product", "kind", "key"]
         constraints = [
             models.UniqueConstraint(fields=["product", "key"], name="dimension_key_once_per_product"),
-            models.CheckConstraint(condition=Q(kind__in=["entitled", "metered"]), name="dimension_kind_known"),
+            models.CheckConstraint(
+                condition=Q(kind__in=["entitled", "metered"]), name="dimension_kind_known"
+            ),
             models.CheckConstraint(
                 condition=Q(allowance_period__in=["term", "month"]), name="dimension_period_known"
             ),
             models.CheckConstraint(
-                condition=Q(included_by=None) | Q(kind="metered"), name="dimension_only_metered_draws_on_another"
+                condition=Q(included_by=None) | Q(kind="metered"),
+                name="dimension_only_metered_draws_on_another",
             ),
         ]
 

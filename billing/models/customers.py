@@ -18,11 +18,11 @@ from billing.models.catalog import Product
 class MarketplaceCustomer(models.Model):
     """One AWS account that bought something. The ids come from AWS only, never from a form."""
 
-    aws_account_id = models.CharField(
+    aws_account_id = models.CharField(  # noqa: DJ001 - unknown ids are NULL: unique
         max_length=255, unique=True, null=True, validators=[RegexValidator(r"^[0-9]+$")]
     )
     # Legacy listings know their customers by this; newer ones have none.
-    customer_identifier = models.CharField(max_length=255, unique=True, null=True)
+    customer_identifier = models.CharField(max_length=255, unique=True, null=True)  # noqa: DJ001
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
@@ -32,7 +32,8 @@ class MarketplaceCustomer(models.Model):
                 name="customer_account_is_digits",
             ),
             models.CheckConstraint(
-                condition=~Q(aws_account_id=None) | ~Q(customer_identifier=None), name="customer_has_an_identity"
+                condition=~Q(aws_account_id=None) | ~Q(customer_identifier=None),
+                name="customer_has_an_identity",
             ),
         ]
 
@@ -113,7 +114,9 @@ class Agreement(models.Model):
                 condition=Q(identity="legacy") & ~Q(status__in=["ended", "failed"]),
                 name="agreement_one_live_legacy_per_customer",
             ),
-            models.CheckConstraint(condition=Q(identity__in=["license", "legacy"]), name="agreement_identity_known"),
+            models.CheckConstraint(
+                condition=Q(identity__in=["license", "legacy"]), name="agreement_identity_known"
+            ),
             models.CheckConstraint(
                 condition=Q(status__in=["pending", "active", "ending", "ended", "failed"]),
                 name="agreement_status_known",
@@ -128,7 +131,9 @@ class Agreement(models.Model):
         ]
         indexes = [
             # The clock looks for windows that are over.
-            models.Index(fields=["metering_closes_at"], condition=Q(status="ending"), name="agreement_closing"),
+            models.Index(
+                fields=["metering_closes_at"], condition=Q(status="ending"), name="agreement_closing"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -61,7 +61,8 @@ class Entitlement(models.Model):
                 name="entitlement_exactly_one_value",
             ),
             models.CheckConstraint(
-                condition=Q(valid_to=None) | Q(valid_to__gt=F("valid_from")), name="entitlement_ends_after_it_starts"
+                condition=Q(valid_to=None) | Q(valid_to__gt=F("valid_from")),
+                name="entitlement_ends_after_it_starts",
             ),
         ]
 

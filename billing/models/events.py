@@ -52,7 +52,9 @@ class MarketplaceEvent(models.Model):
         ]
         indexes = [
             models.Index(
-                fields=["id"], condition=Q(state__in=["received", "waiting"]), name="marketplace_event_unsettled"
+                fields=["id"],
+                condition=Q(state__in=["received", "waiting"]),
+                name="marketplace_event_unsettled",
             ),
         ]
 

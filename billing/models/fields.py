@@ -1,10 +1,11 @@
 """Exact quantities."""
 
 from decimal import Decimal, InvalidOperation
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.db.models.expressions import Combinable
 from django.utils.translation import gettext_lazy as _
 
 PLACES = Decimal("0.000001")
@@ -17,6 +18,10 @@ class QuantityField(models.BigIntegerField):
     2147483648); an integer column is exact, and sums exactly, on both databases. The widest value AWS
     takes, 9999999999.999999, uses a thousandth of the column.
     """
+
+    if TYPE_CHECKING:  # what django-stubs reads a field's types from
+        _pyi_private_set_type: Decimal | int | str | Combinable  # type: ignore[assignment]  # never a float
+        _pyi_private_get_type: Decimal  # type: ignore[assignment]  # the column is whole, the value is not
 
     default_error_messages = {
         "invalid": _("“%(value)s” is not a decimal number."),
@@ -35,7 +40,8 @@ class QuantityField(models.BigIntegerField):
             raise ValidationError(
                 self.error_messages["invalid"], code="invalid", params={"value": value}
             ) from error
-        if not number.is_finite():
+        # Thirteen digits before the point are all that the column holds, and what quantize can take.
+        if not number.is_finite() or number.adjusted() >= 13:
             raise ValidationError(self.error_messages["invalid"], code="invalid", params={"value": value})
         if number.as_tuple().exponent < -6 and number != number.quantize(PLACES):  # type: ignore[operator]
             raise ValidationError(self.error_messages["places"], code="places", params={"value": value})
@@ -55,4 +61,3 @@ class QuantityField(models.BigIntegerField):
     def formfield(self, **kwargs: Any) -> Any:
         # Past BigIntegerField, whose form field would be a whole number within 64 bits.
         return models.Field.formfield(self, **kwargs)
-

@@ -22,7 +22,7 @@ class UsageEventQuerySet(models.QuerySet["UsageEvent"]):
 
 
 class UsageEvent(models.Model):
-    """Something the buyer used. Written once by billing.usage; later only its record and disposition change."""
+    """Something the buyer used. Written by billing.usage; later only its record and disposition change."""
 
     class Disposition(models.TextChoices):
         BILLABLE = "billable", "Billable"
