@@ -1,6 +1,6 @@
 """When AWS takes a record: clock hours in UTC, and the instant from which one is refused.
 
-Sources: botocore's documentation of BatchMeterUsage (24 hours; the previous month until 06:00 UTC on the 1st),
+Sources: botocore on BatchMeterUsage (24 hours; the previous month until 06:00 UTC on the 1st),
 Seller Guide "Managing SaaS subscription events" (the hour after License Deprovisioned).
 """
 
