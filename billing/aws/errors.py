@@ -35,10 +35,18 @@ MEANINGS: dict[str, Meaning] = {
     "InternalServiceErrorException": Meaning(Scope.TRANSIENT, "AWS had a fault.", _AGAIN),
     "InternalServerException": Meaning(Scope.TRANSIENT, "AWS had a fault.", _AGAIN),
     "ServiceUnavailable": Meaning(Scope.TRANSIENT, "AWS had a fault.", _AGAIN),
-    "Unreachable": Meaning(Scope.TRANSIENT, "AWS did not answer in time.", _AGAIN),
+    "ServiceUnavailableException": Meaning(Scope.TRANSIENT, "AWS had a fault.", _AGAIN),
+    "InternalFailure": Meaning(Scope.TRANSIENT, "AWS had a fault.", _AGAIN),
+    "Throttling": Meaning(Scope.TRANSIENT, "AWS limits the rate of calls.", _AGAIN),
+    "RequestThrottled": Meaning(Scope.TRANSIENT, "AWS limits the rate of calls.", _AGAIN),
+    # Ours, for calls without an answer: nothing left this machine, or nobody knows what became of it.
+    "Unreachable": Meaning(Scope.TRANSIENT, "No connection to AWS could be made.", _AGAIN),
+    "NoAnswer": Meaning(Scope.TRANSIENT, "AWS did not answer in time.", _AGAIN),
     # the buyer's token
     "InvalidTokenException": Meaning(
-        Scope.BUYER, "AWS does not know the registration token.", "The buyer starts again from the AWS console."
+        Scope.BUYER,
+        "AWS does not know the registration token.",
+        "The buyer starts again from the AWS console.",
     ),
     "ExpiredTokenException": Meaning(
         Scope.BUYER, "The registration token is too old.", "The buyer starts again from the AWS console."
@@ -46,12 +54,12 @@ MEANINGS: dict[str, Meaning] = {
     # one record of a batch
     "TimestampOutOfBoundsException": Meaning(
         Scope.RECORD,
-        "The hour is outside the 24 hours (or the month-end cut-off) that AWS accepts, or before the license starts.",
+        "The hour is outside the 24 hours (or the month end) that AWS accepts, or before the license starts.",
         "It can no longer be billed through metering: write it off, or bill it with a private offer.",
     ),
     "InvalidLicenseException": Meaning(
         Scope.RECORD,
-        "AWS does not know the license, or it belongs to another customer, or it was not active in that hour.",
+        "AWS does not know the license, or it is another customer's, or was not active in that hour.",
         "Compare the agreement's license and dates with the AWS Marketplace console, then retry.",
     ),
     "InvalidUsageDimensionException": Meaning(
@@ -60,16 +68,27 @@ MEANINGS: dict[str, Meaning] = {
         "Add the dimension to the listing or correct its key in the catalog, then retry.",
     ),
     "InvalidUsageAllocationsException": Meaning(
-        Scope.RECORD, "The tagged quantities do not add up to the record's.", "Report it: this is a defect of the kit."
+        Scope.RECORD,
+        "The tagged quantities do not add up to the record's.",
+        "Report it: this is a defect of the kit.",
     ),
     "InvalidTagException": Meaning(
-        Scope.RECORD, "AWS refuses a tag of this record.", "Report it: tags are checked when usage is recorded."
+        Scope.RECORD,
+        "AWS refuses a tag of this record.",
+        "Report it: tags are checked when usage is recorded.",
     ),
     "InvalidCustomerIdentifierException": Meaning(
-        Scope.RECORD, "AWS does not know the customer.", "Compare the customer with the AWS Marketplace console."
+        Scope.RECORD,
+        "AWS does not know the customer.",
+        "Compare the customer with the AWS Marketplace console.",
     ),
     "ValidationException": Meaning(
-        Scope.RECORD, "AWS found the record malformed.", "Report it: records are checked before they are sent."
+        Scope.RECORD,
+        "AWS found the record malformed.",
+        "Report it: records are checked before they are sent.",
+    ),
+    "ParamValidation": Meaning(
+        Scope.RECORD, "The AWS SDK found the record malformed.", "Report it: this is a defect of the kit."
     ),
     # the seller's account
     "InvalidProductCodeException": Meaning(
@@ -78,7 +97,9 @@ MEANINGS: dict[str, Meaning] = {
         "Check the catalog's product code and MARKETPLACE_ROLE_ARN.",
     ),
     "DisabledApiException": Meaning(
-        Scope.ACCOUNT, "The API is not enabled in this Region.", "Set MARKETPLACE_METERING_REGION to one that is."
+        Scope.ACCOUNT,
+        "The API is not enabled in this Region.",
+        "Set MARKETPLACE_METERING_REGION to one that is.",
     ),
     "AccessDeniedException": Meaning(
         Scope.ACCOUNT,
@@ -91,7 +112,14 @@ MEANINGS: dict[str, Meaning] = {
     "InvalidSignatureException": Meaning(
         Scope.ACCOUNT, "The request's signature is wrong.", "Check the secret key and this machine's clock."
     ),
-    "NoCredentials": Meaning(Scope.ACCOUNT, "There are no AWS credentials.", "Give this process a role or keys."),
+    "NoCredentials": Meaning(
+        Scope.ACCOUNT, "There are no AWS credentials.", "Give this process a role or keys."
+    ),
+    "UnreadableAnswer": Meaning(
+        Scope.UNKNOWN,
+        "AWS answered something that this version cannot read.",
+        "Look it up, then update the kit.",
+    ),
     "ExpiredCredentials": Meaning(
         Scope.ACCOUNT, "The temporary credentials have expired.", "Check the assumed role."
     ),
@@ -100,8 +128,31 @@ MEANINGS: dict[str, Meaning] = {
     ),
 }
 
+# What AWS's services say of credentials and signatures in other words (IAM "Common errors", STS, SQS).
+MEANINGS |= {
+    other: MEANINGS[known]
+    for other, known in {
+        "AccessDenied": "AccessDeniedException",
+        "InvalidClientTokenId": "UnrecognizedClientException",
+        "InvalidAccessKeyId": "UnrecognizedClientException",
+        "MissingAuthenticationTokenException": "UnrecognizedClientException",
+        "SignatureDoesNotMatch": "InvalidSignatureException",
+        "IncompleteSignatureException": "InvalidSignatureException",
+        "RequestExpired": "InvalidSignatureException",
+        "ExpiredToken": "ExpiredCredentials",
+        "OptInRequired": "DisabledApiException",
+    }.items()
+}
+
+# A call that failed so was not looked at: whatever was in it is exactly as before.
+NOT_TAKEN = frozenset(
+    {"ThrottlingException", "TooManyRequestsException", "Throttling", "RequestThrottled", "Unreachable"}
+)
+
 _UNKNOWN = Meaning(
-    Scope.UNKNOWN, "AWS answered with a code that this version does not know.", "Look it up, then update the kit."
+    Scope.UNKNOWN,
+    "AWS answered with a code that this version does not know.",
+    "Look it up, then update the kit.",
 )
 
 
