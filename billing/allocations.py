@@ -13,7 +13,7 @@ from typing import NamedTuple
 from billing.aws import wire
 from billing.aws.limits import MAX_ALLOCATIONS
 
-MAX_BYTES = 256_000  # of one record's allocations: 25 such records stay well under AWS's 1 MB with their keys
+MAX_BYTES = 250_000  # of the allocations in the request: with its other members one record stays below 256 kB
 Tags = tuple[tuple[str, str], ...]
 
 _UNTAGGED: Tags = ()
@@ -38,9 +38,10 @@ def allocate(usage: Iterable[tuple[Mapping[str, str], Decimal]], *, quantity: De
     shares = _shares(used, _millionths(quantity))
     kept = min(len(shares), MAX_ALLOCATIONS)
     while True:
-        text = _json(_folded(shares, kept))
-        if len(text.encode()) <= MAX_BYTES:
-            return Allocated(text, max(0, len(shares) - kept))
+        folded = _folded(shares, kept)
+        text = _json(folded)
+        if wire.allocations_size(text) <= MAX_BYTES:
+            return Allocated(text, len(shares.keys() - folded.keys()))
         kept = kept * 9 // 10
 
 

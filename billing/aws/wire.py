@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC
 from decimal import Decimal
 from typing import Any
 
 from billing.aws.types import Allocation, UsageLine
+from billing.aws.window import hour_of
 
 
 def quantity_text(quantity: Decimal) -> str:
@@ -46,15 +46,32 @@ def batch_request(lines: Sequence[UsageLine]) -> dict[str, Any]:
     return request
 
 
-def key(record: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What tells the records of one batch apart, in a request and in its echo."""
-    return (
-        record.get("LicenseArn"),
-        record.get("CustomerAWSAccountId"),
-        record.get("CustomerIdentifier"),
-        record["Dimension"],
-        record["Timestamp"].astimezone(UTC),
-    )
+def reference_of(echo: Mapping[str, Any], lines: Sequence[UsageLine]) -> int | None:
+    """Which of the sent ``lines`` an echoed UsageRecord is; None if that cannot be told.
+
+    No source says that AWS echoes a record unchanged. Dimension and hour must agree, and so must the ids that
+    both name: an id that AWS adds or leaves out is no reason to forget that the record was accepted.
+    """
+    if "Dimension" not in echo or "Timestamp" not in echo:
+        return None
+    found = [
+        line.reference
+        for line in lines
+        if line.dimension == echo["Dimension"]
+        and hour_of(line.timestamp) == hour_of(echo["Timestamp"])
+        and all(sent == echo.get(name, sent) for name, sent in _ids(line).items())
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def size_of(line: UsageLine) -> int:
+    """Bytes of the record in the request as botocore serializes it, its timestamp at the longest."""
+    return len(json.dumps({**_record(line), "Timestamp": "0000000000.000000"}).encode()) + len(", ")
+
+
+def allocations_size(frozen: str) -> int:
+    """Bytes of frozen allocations in the request: longer than the frozen text, AWS's names are."""
+    return len(json.dumps([_allocation(part) for part in allocations_from_json(frozen)]).encode())
 
 
 def _record(line: UsageLine) -> dict[str, Any]:
@@ -63,15 +80,19 @@ def _record(line: UsageLine) -> dict[str, Any]:
         "Dimension": line.dimension,
         "QuantityAsDecimal": line.quantity,
     }
-    if line.license_arn is not None:
-        record["LicenseArn"] = line.license_arn
-    if line.aws_account_id is not None:
-        record["CustomerAWSAccountId"] = line.aws_account_id
-    if line.customer_identifier is not None:
-        record["CustomerIdentifier"] = line.customer_identifier
+    record |= _ids(line)
     if line.allocations:
         record["UsageAllocations"] = [_allocation(part) for part in line.allocations]
     return record
+
+
+def _ids(line: UsageLine) -> dict[str, str]:
+    ids = {
+        "LicenseArn": line.license_arn,
+        "CustomerAWSAccountId": line.aws_account_id,
+        "CustomerIdentifier": line.customer_identifier,
+    }
+    return {name: value for name, value in ids.items() if value is not None}
 
 
 def _allocation(part: Allocation) -> dict[str, Any]:
