@@ -59,7 +59,6 @@ SIGNED_IN = [
     "/",
     "/o/acme/",
     "/o/acme/subscription/",
-    "/o/acme/reports/",
     "/accounts/email/",
     "/accounts/password/change/",
     "/accounts/password/reset/",
