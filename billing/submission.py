@@ -1,16 +1,17 @@
 """Sending metering records to AWS, and believing only what it answers.
 
-One submitter at a time (a lease with a fencing token). A record is marked in doubt before it leaves, in its own
-transaction; whatever happens then, the next run sends the identical bytes again and AWS deduplicates. Every
-outcome is written only if this submitter still has the record in hand.
+One submitter at a time (a lease with a fencing token). A record is marked in doubt before it leaves, in its
+own transaction; whatever happens then, the next run sends the identical bytes again and AWS deduplicates.
+Every outcome is written only if this submitter still has the record in hand.
 """
 
 from __future__ import annotations
 
 import logging
 import random
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,21 +20,21 @@ from django.db.models import F, Q
 
 from billing import audit, customers, leases
 from billing.aws import wire
-from billing.aws.errors import MarketplaceError, MarketplaceUnavailable, Scope
+from billing.aws.errors import NOT_TAKEN, MarketplaceError, MarketplaceUnavailable, Scope
 from billing.aws.limits import MAX_BYTES_PER_CALL, MAX_RECORDS_PER_CALL
-from billing.aws.types import BatchAnswer, Marketplace, UsageLine
+from billing.aws.types import BatchAnswer, Marketplace, UsageLine, UsageOutcome
 from billing.models import MeteringRecord, Submission, SubmissionLine
 
 logger = logging.getLogger(__name__)
 
 LEASE = "submit_metering"
 LEASE_LENGTH = timedelta(minutes=2)  # longer than one call can take with its time-outs
+RUN_LENGTH = timedelta(minutes=10)  # then the next run goes on, with a fresh clock and lease
 
 State = MeteringRecord.State
 
-# Answers after which AWS may have taken the record all the same.
 _NO_ANSWER = ""
-_THROTTLED = {"ThrottlingException", "TooManyRequestsException"}
+_REQUEST_FRAME = 400  # bytes of a call around its records: their list's name, the product code
 _MAX_FAILURES = 3  # in a row: AWS is down, the next run tries again
 
 
@@ -47,9 +48,19 @@ class Run:
 
     marketplace: Marketplace
     lease: leases.Held
-    now: datetime
+    started_at: datetime
     accepted: int = 0
     failures: int = 0
+    _started: float = field(default_factory=time.monotonic)
+
+    @property
+    def now(self) -> datetime:
+        """A long run must see deadlines pass, on the caller's clock."""
+        return self.started_at + timedelta(seconds=time.monotonic() - self._started)
+
+    @property
+    def may_go_on(self) -> bool:
+        return self.failures < _MAX_FAILURES and self.now < self.started_at + RUN_LENGTH
 
 
 def submit_due(marketplace: Marketplace, *, now: datetime) -> int:
@@ -63,8 +74,7 @@ def submit_due(marketplace: Marketplace, *, now: datetime) -> int:
         _expire(now=now)
         run = Run(marketplace, lease, now)
         try:
-            while run.failures < _MAX_FAILURES and (batch := _next_batch(now=now)):
-                lease.renew()
+            while run.may_go_on and (batch := _next_batch(now=run.now)):
                 _send(run, batch)
         except leases.LeaseLost:
             logger.warning("The submitter's lease went to another; stopping")
@@ -81,7 +91,7 @@ def _expire(*, now: datetime) -> None:
             agreement = customers.lock(record.agreement_id)
             gone = missed.filter(pk=record.pk).update(state=State.EXPIRED, settled_at=now)
             if gone:
-                logger.critical("Metering record %s missed AWS's window and was not billed", record.pk)
+                logger.critical("Metering record %s missed AWS's window without an acceptance", record.pk)
                 audit.record(agreement, "record_expired", by="job:submit_metering", at=now, record=record.pk)
 
 
@@ -102,10 +112,9 @@ def _next_batch(*, now: datetime) -> list[MeteringRecord]:
         wire_region=first.wire_region,
     )
     batch: list[MeteringRecord] = []
-    size = 0
+    size = _REQUEST_FRAME
     for record in alike[:MAX_RECORDS_PER_CALL]:
-        # Keys, ids and the number itself take under 4 kB; the allocations are the rest.
-        size += 4_000 + 2 * len(record.wire_allocations.encode())
+        size += wire.size_of(line_of(record))
         if batch and size >= MAX_BYTES_PER_CALL:
             break
         batch.append(record)
@@ -131,35 +140,33 @@ def _send(run: Run, batch: Sequence[MeteringRecord], *, parent: Submission | Non
     submission = _take(run, batch, parent=parent)
     lines = [line_of(record) for record in batch]
     try:
-        answer = run.marketplace.batch_meter_usage(lines)
+        answer = run.marketplace.batch_meter_usage(lines, region=batch[0].wire_region)
     except MarketplaceUnavailable as error:
         run.failures += 1
-        _finish(run, submission, Submission.Outcome.FAILED, error)
-        for record in batch:
-            # A throttled call was not looked at; after any other silence AWS may have taken it.
-            state = _before(record) if error.code in _THROTTLED else State.IN_DOUBT
-            _settle(run, submission, record, _NO_ANSWER if state == State.IN_DOUBT else error.code, state=state, again=True)
+        _unanswered(run, submission, batch, error)
         return
     except MarketplaceError as error:
-        _finish(run, submission, Submission.Outcome.REFUSED, error)
         _refused(run, submission, batch, error)
         return
     run.failures = 0
-    _finish(run, submission, Submission.Outcome.ANSWERED, answer)
     _answered(run, submission, batch, answer)
 
 
 @transaction.atomic
 def _take(run: Run, batch: Sequence[MeteringRecord], *, parent: Submission | None) -> Submission:
     """Mark the batch in doubt, under this submitter's token, before anything leaves."""
-    pks = [record.pk for record in batch]
-    taken = (
-        MeteringRecord.objects.sendable()
-        .filter(Q(claimed_by=None) | Q(claimed_by__lte=run.lease.token), pk__in=pks)
-        .update(state=State.IN_DOUBT, claimed_by=run.lease.token, attempts=F("attempts") + 1)
+    # The lease's row stays locked until the batch is taken: nobody becomes the submitter in between.
+    run.lease.renew()
+    ours = MeteringRecord.objects.sendable().filter(
+        Q(claimed_by=None) | Q(claimed_by__lte=run.lease.token), pk__in=[record.pk for record in batch]
     )
-    if taken != len(batch):
+    # Locked in the order in which deadlines are recomputed, or the two could wait for each other.
+    taken = list(ours.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
+    if len(taken) != len(batch):
         raise leases.LeaseLost(LEASE)
+    MeteringRecord.objects.filter(pk__in=taken).update(
+        state=State.IN_DOUBT, claimed_by=run.lease.token, attempts=F("attempts") + 1
+    )
     submission = Submission.objects.create(
         token=run.lease.token, parent=parent, record_count=len(batch), started_at=run.now
     )
@@ -181,75 +188,118 @@ def _finish(
     submission.save(update_fields=["finished_at", "outcome", "aws_request_id", "error_code", "error_message"])
 
 
+@transaction.atomic
+def _unanswered(
+    run: Run, submission: Submission, batch: Sequence[MeteringRecord], error: MarketplaceUnavailable
+) -> None:
+    """No answer. AWS may have taken the batch, unless the call was throttled or never left."""
+    _finish(run, submission, Submission.Outcome.FAILED, error)
+    for record in _in_lock_order(batch):
+        if error.code in NOT_TAKEN:
+            _settle(run, submission, record, error.code, state=_before(record), again=True)
+        else:
+            _settle(run, submission, record, _NO_ANSWER, state=State.IN_DOUBT, again=True)
+
+
 def _answered(run: Run, submission: Submission, batch: Sequence[MeteringRecord], answer: BatchAnswer) -> None:
     outcomes = {outcome.reference: outcome for outcome in answer.outcomes}
-    unprocessed = set(answer.unprocessed)
+    # The whole answer or nothing of it: half an answer would have to be asked for again.
+    with transaction.atomic():
+        _finish(run, submission, Submission.Outcome.ANSWERED, answer)
+        for record in _in_lock_order(batch):
+            _apply(
+                run, submission, record, outcomes.get(record.pk), unprocessed=record.pk in answer.unprocessed
+            )
     for record in batch:
         outcome = outcomes.get(record.pk)
-        if record.pk in unprocessed:
-            _settle(run, submission, record, "Unprocessed", state=_before(record), again=True)
-        elif outcome is None:
-            _settle(run, submission, record, _NO_ANSWER, state=State.IN_DOUBT, again=True)
-        elif outcome.status == "Success":
-            run.accepted += _settle(
-                run, submission, record, outcome.status, state=State.ACCEPTED, aws_id=outcome.metering_record_id
-            )
-        elif outcome.status == "DuplicateRecord":
-            _duplicate(run, submission, record)
-        elif outcome.status == "CustomerNotSubscribed":
-            _not_subscribed(run, submission, record)
-        else:
-            # A status AWS invented since: never success. The identical record goes out again.
-            logger.error("Metering record %s: AWS answered the unknown status %r", record.pk, outcome.status)
-            _settle(run, submission, record, outcome.status, state=State.IN_DOUBT, again=True)
+        if outcome is not None and outcome.status == "CustomerNotSubscribed":
+            _flag(record.agreement_id, now=run.now)
 
 
-def _refused(run: Run, submission: Submission, batch: Sequence[MeteringRecord], error: MarketplaceError) -> None:
+def _apply(
+    run: Run,
+    submission: Submission,
+    record: MeteringRecord,
+    outcome: UsageOutcome | None,
+    *,
+    unprocessed: bool,
+) -> None:
+    if unprocessed:
+        _settle(run, submission, record, "Unprocessed", state=_before(record), again=True)
+    elif outcome is None:
+        _settle(run, submission, record, _NO_ANSWER, state=State.IN_DOUBT, again=True)
+    elif outcome.status == "Success":
+        aws_id = outcome.metering_record_id
+        run.accepted += _settle(run, submission, record, outcome.status, state=State.ACCEPTED, aws_id=aws_id)
+    elif outcome.status == "DuplicateRecord":
+        _duplicate(run, submission, record)
+    elif outcome.status == "CustomerNotSubscribed":
+        # Maybe not yet, maybe no longer: keep trying, more often as the deadline nears.
+        wait = min(timedelta(hours=1), (record.submit_by - run.now) / 4)
+        _settle(run, submission, record, outcome.status, state=State.WAITING, at=run.now + wait)
+    else:
+        # A status AWS invented since: never success. The identical record goes out again.
+        logger.error("Metering record %s: AWS answered the unknown status %r", record.pk, outcome.status)
+        _settle(run, submission, record, outcome.status, state=State.IN_DOUBT, again=True)
+
+
+def _refused(
+    run: Run, submission: Submission, batch: Sequence[MeteringRecord], error: MarketplaceError
+) -> None:
     """AWS refused the whole call and took nothing of it."""
     if error.scope is Scope.ACCOUNT:
-        for record in batch:
-            _settle(run, submission, record, error.code, state=_before(record))
+        _restore(run, submission, batch, error)
         raise SubmissionStopped(f"{error.code}. {error.meaning.explanation} {error.meaning.fix}")
     if len(batch) > 1:
         # Somewhere in it is the offender: halve until it stands alone, and its neighbours are billed.
-        for record in batch:
-            _settle(run, submission, record, error.code, state=_before(record))
+        _restore(run, submission, batch, error)
         middle = len(batch) // 2
         for half in (batch[:middle], batch[middle:]):
-            run.lease.renew()
             _send(run, half, parent=submission)
         return
     (record,) = batch
-    if error.scope is Scope.RECORD:
-        logger.error("Metering record %s is parked: %s. %s", record.pk, error.code, error.meaning.fix)
-        _settle(run, submission, record, error.code, state=State.PARKED, error=error)
-        return
-    logger.error("Metering record %s: AWS answered the unknown error %r", record.pk, error.code)
-    _settle(run, submission, record, error.code, state=_before(record), again=True, error=error)
+    with transaction.atomic():
+        _finish(run, submission, Submission.Outcome.REFUSED, error)
+        if error.scope is Scope.RECORD:
+            logger.error("Metering record %s is parked: %s. %s", record.pk, error.code, error.meaning.fix)
+            _settle(run, submission, record, error.code, state=State.PARKED, error=error)
+        else:
+            logger.error("Metering record %s: AWS answered the unknown error %r", record.pk, error.code)
+            _settle(run, submission, record, error.code, state=_before(record), again=True, error=error)
+
+
+@transaction.atomic
+def _restore(
+    run: Run, submission: Submission, batch: Sequence[MeteringRecord], error: MarketplaceError
+) -> None:
+    _finish(run, submission, Submission.Outcome.REFUSED, error)
+    for record in _in_lock_order(batch):
+        _settle(run, submission, record, error.code, state=_before(record))
 
 
 def _duplicate(run: Run, submission: Submission, record: MeteringRecord) -> None:
-    """AWS holds this hour already. Ours, if an earlier send of these same bytes got no answer; else not."""
-    ours = record.submission_lines.filter(status=_NO_ANSWER).exclude(submission=submission).exists()
-    if ours:
+    """AWS holds this hour already: ours, if it may have taken an earlier send of these same bytes."""
+    if record.submission_lines.exclude(submission=submission).maybe_taken().exists():
         run.accepted += _settle(run, submission, record, "DuplicateRecord", state=State.ACCEPTED)
         return
     logger.critical("Metering record %s: AWS already holds another quantity for its hour", record.pk)
     _settle(run, submission, record, "DuplicateRecord", state=State.CONFLICT)
 
 
-def _not_subscribed(run: Run, submission: Submission, record: MeteringRecord) -> None:
-    """Maybe not yet, maybe no longer: keep trying, more often as the deadline nears, and tell a person once."""
-    wait = min(timedelta(hours=1), (record.submit_by - run.now) / 4)
-    _settle(run, submission, record, "CustomerNotSubscribed", state=State.WAITING, at=run.now + wait)
-    with transaction.atomic():
-        agreement = customers.lock(record.agreement_id)
-        if agreement.flagged_at is None:
-            agreement.flagged_at = run.now
-            agreement.flag_reason = "AWS says the customer is not subscribed."
-            agreement.save(update_fields=["flagged_at", "flag_reason"])
-            audit.record(agreement, "flagged", by="aws", at=run.now, reason="CustomerNotSubscribed")
-            logger.error("Agreement %s: AWS says the customer is not subscribed", agreement.pk)
+@transaction.atomic
+def _flag(agreement_pk: int, *, now: datetime) -> None:
+    """Tell a person once. After the outcomes: those who hold the agreement's lock wait for its records."""
+    agreement = customers.lock(agreement_pk)
+    if agreement.flagged_at is None:
+        agreement.flagged_at = now
+        agreement.flag_reason = "AWS says the customer is not subscribed."
+        agreement.save(update_fields=["flagged_at", "flag_reason"])
+        audit.record(agreement, "flagged", by="aws", at=now, reason="CustomerNotSubscribed")
+        logger.error("Agreement %s: AWS says the customer is not subscribed", agreement.pk)
+
+
+def _in_lock_order(batch: Sequence[MeteringRecord]) -> list[MeteringRecord]:
+    return sorted(batch, key=lambda record: record.pk)
 
 
 def _before(record: MeteringRecord) -> str:

@@ -5,13 +5,29 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import boto3
 from botocore.config import Config
-from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
-from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.credentials import (
+    AssumeRoleCredentialFetcher,
+    CredentialProvider,
+    CredentialResolver,
+    DeferredRefreshableCredentials,
+)
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    CredentialRetrievalError,
+    EndpointConnectionError,
+    NoCredentialsError,
+    ParamValidationError,
+    PartialCredentialsError,
+    ProxyConnectionError,
+)
+from botocore.parsers import ResponseParserError
 from botocore.session import get_session
 from django.conf import settings
 
@@ -38,7 +54,7 @@ class BotoMarketplace:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._clients: dict[str, Any] = {}
+        self._clients: dict[tuple[str, str], Any] = {}
         self._lock = threading.Lock()
         self._session = _session(connection)
 
@@ -48,11 +64,9 @@ class BotoMarketplace:
 
     def resolve_customer(self, token: str) -> ResolvedCustomer:
         """What the token of an arriving buyer stands for (ResolveCustomer)."""
-        answer = self._call(
-            lambda: self._client("resolve").resolve_customer(RegistrationToken=token)
-        )
+        answer = self._call(lambda: self._client("resolve").resolve_customer(RegistrationToken=token))
         return ResolvedCustomer(
-            product_code=answer["ProductCode"],
+            product_code=answer.get("ProductCode", ""),
             aws_account_id=answer.get("CustomerAWSAccountId") or None,
             customer_identifier=answer.get("CustomerIdentifier") or None,
             license_arn=answer.get("LicenseArn") or None,
@@ -70,23 +84,22 @@ class BotoMarketplace:
                 return rows
             parameters["NextToken"] = page["NextToken"]
 
-    def batch_meter_usage(self, lines: Sequence[UsageLine]) -> BatchAnswer:
-        """Send one batch, once: the ledger retries, byte for byte, not the SDK."""
-        references = {wire.key(record): line.reference for record, line in _records(lines)}
+    def batch_meter_usage(self, lines: Sequence[UsageLine], *, region: str) -> BatchAnswer:
+        """Send one batch, once: the ledger retries, byte for byte and to the same Region, not the SDK."""
         answer = self._call(
-            lambda: self._client("metering").batch_meter_usage(**wire.batch_request(lines))
+            lambda: self._client("metering", region).batch_meter_usage(**wire.batch_request(lines))
         )
+        results = [
+            (wire.reference_of(row.get("UsageRecord", {}), lines), row) for row in answer.get("Results", [])
+        ]
+        unprocessed = [wire.reference_of(record, lines) for record in answer.get("UnprocessedRecords", [])]
         return BatchAnswer(
             outcomes=tuple(
-                UsageOutcome(references[wire.key(row["UsageRecord"])], row["Status"], row.get("MeteringRecordId"))
-                for row in answer.get("Results", [])
-                if wire.key(row["UsageRecord"]) in references
+                UsageOutcome(reference, row.get("Status", ""), row.get("MeteringRecordId"))
+                for reference, row in results
+                if reference is not None
             ),
-            unprocessed=tuple(
-                references[wire.key(record)]
-                for record in answer.get("UnprocessedRecords", [])
-                if wire.key(record) in references
-            ),
+            unprocessed=tuple(reference for reference in unprocessed if reference is not None),
             request_id=answer["ResponseMetadata"].get("RequestId", ""),
         )
 
@@ -94,9 +107,7 @@ class BotoMarketplace:
         """Trial, term and renewal chain; None where the seller gave no permission for it."""
         if not self._connection.describe_agreements:
             return None
-        answer = self._call(
-            lambda: self._client("agreement").describe_agreement(agreementId=agreement_id)
-        )
+        answer = self._call(lambda: self._client("agreement").describe_agreement(agreementId=agreement_id))
         return AgreementDetails(
             status=answer.get("status", ""),
             initial_agreement_id=answer.get("initialAgreementId"),
@@ -129,22 +140,25 @@ class BotoMarketplace:
         """Forget messages that are stored. One that stays behind comes again and is recognized."""
         for message in messages:
             self._call(
-                lambda message=message: self._client("queue").delete_message(
-                    QueueUrl=message.queue_url, ReceiptHandle=message.receipt
+                partial(
+                    self._client("queue").delete_message,
+                    QueueUrl=message.queue_url,
+                    ReceiptHandle=message.receipt,
                 )
             )
 
-    def _client(self, purpose: str) -> Any:
+    def _client(self, purpose: str, metering_region: str = "") -> Any:
         with self._lock:
-            if purpose not in self._clients:
-                self._clients[purpose] = self._new_client(purpose)
-            return self._clients[purpose]
+            if (purpose, metering_region) not in self._clients:
+                self._clients[purpose, metering_region] = self._new_client(purpose, metering_region)
+            return self._clients[purpose, metering_region]
 
-    def _new_client(self, purpose: str) -> Any:
+    def _new_client(self, purpose: str, metering_region: str) -> Any:
         connection = self._connection
         service, region = {
             "resolve": ("meteringmarketplace", connection.metering_region),
-            "metering": ("meteringmarketplace", connection.metering_region),
+            # A record's own, frozen when its hour closed: AWS bills an hour once per Region.
+            "metering": ("meteringmarketplace", metering_region),
             "entitlement": ("marketplace-entitlement", GLOBAL_REGION),
             "agreement": ("marketplace-agreement", GLOBAL_REGION),
             "queue": ("sqs", GLOBAL_REGION),
@@ -155,15 +169,10 @@ class BotoMarketplace:
             "resolve": min(connection.read_timeout, 5),  # a buyer is waiting
             "queue": connection.read_timeout + 20,  # a long poll is silent for up to 20 seconds
         }.get(purpose, connection.read_timeout)
-        return self._session.client(
+        return self._session.client(  # type: ignore[call-overload]  # its overloads want a literal service name
             service,
             region_name=region,
-            config=Config(
-                connect_timeout=connection.connect_timeout,
-                read_timeout=read_timeout,
-                retries={"mode": "standard", "total_max_attempts": attempts},
-                max_pool_connections=20,
-            ),
+            config=_config(connection, attempts=attempts, read_timeout=read_timeout),
         )
 
     def _call(self, call: Callable[[], Any]) -> Any:
@@ -178,11 +187,15 @@ class BotoMarketplace:
                 status=metadata.get("HTTPStatusCode", 400),
                 request_id=metadata.get("RequestId", ""),
             ) from error
-        except NoCredentialsError as error:
+        except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError) as error:
             raise MarketplaceError("NoCredentials", str(error)) from error
-        except BotoCoreError as error:
-            # Time-outs, refused and broken connections: AWS may or may not have acted.
+        except ParamValidationError as error:
+            raise MarketplaceError("ParamValidation", str(error)) from error
+        except (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError) as error:
             raise MarketplaceUnavailable("Unreachable", type(error).__name__) from error
+        except (BotoCoreError, ResponseParserError) as error:
+            # Time-outs and broken connections: AWS may or may not have acted.
+            raise MarketplaceUnavailable("NoAnswer", type(error).__name__) from error
 
 
 @cache
@@ -196,9 +209,14 @@ def _session(connection: Connection) -> boto3.Session:
     if connection.role_arn is None:
         return boto3.Session()
     source = get_session()
+    own = source.get_credentials()
+    if own is None:
+        return boto3.Session()  # every call will say NoCredentials
     fetcher = AssumeRoleCredentialFetcher(
-        client_creator=source.create_client,
-        source_credentials=source.get_credentials(),
+        client_creator=partial(
+            source.create_client, region_name=connection.metering_region, config=_config(connection)
+        ),
+        source_credentials=own,
         role_arn=connection.role_arn,
         extra_args={
             "RoleSessionName": "marketplace-saas",
@@ -206,12 +224,30 @@ def _session(connection: Connection) -> boto3.Session:
         },
     )
     assumed = get_session()
-    assumed._credentials = DeferredRefreshableCredentials(fetcher.fetch_credentials, "assume-role")
+    assumed.register_component("credential_provider", CredentialResolver([_AssumedRole(fetcher)]))
     return boto3.Session(botocore_session=assumed)
 
 
-def _records(lines: Sequence[UsageLine]) -> Iterable[tuple[dict[str, Any], UsageLine]]:
-    return zip(wire.batch_request(lines)["UsageRecords"], lines, strict=True)
+class _AssumedRole(CredentialProvider):
+    """The role's credentials, fetched at the first call and renewed before they expire."""
+
+    METHOD = "assume-role"
+
+    def __init__(self, fetcher: AssumeRoleCredentialFetcher) -> None:
+        super().__init__()
+        self._fetcher = fetcher
+
+    def load(self) -> DeferredRefreshableCredentials:
+        return DeferredRefreshableCredentials(self._fetcher.fetch_credentials, self.METHOD)
+
+
+def _config(connection: Connection, *, attempts: int = 3, read_timeout: float | None = None) -> Config:
+    return Config(
+        connect_timeout=connection.connect_timeout,
+        read_timeout=connection.read_timeout if read_timeout is None else read_timeout,
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        max_pool_connections=20,
+    )
 
 
 def _filter(of: EntitlementFilter) -> dict[str, list[str]]:
@@ -220,14 +256,20 @@ def _filter(of: EntitlementFilter) -> dict[str, list[str]]:
         return {"LICENSE_ARN": [of.license_arn]}
     if of.aws_account_id is not None:
         return {"CUSTOMER_AWS_ACCOUNT_ID": [of.aws_account_id]}
-    return {"CUSTOMER_IDENTIFIER": [of.customer_identifier or ""]}
+    if of.customer_identifier is not None:
+        return {"CUSTOMER_IDENTIFIER": [of.customer_identifier]}
+    raise ValueError(
+        "An entitlement filter names a license or a customer: without one AWS returns everybody's."
+    )
 
 
 def _entitlement(row: dict[str, Any]) -> GrantedEntitlement:
-    (value,) = (row["Value"][kind] for kind in _VALUE_KINDS if kind in row["Value"])
+    values = [row["Value"][kind] for kind in _VALUE_KINDS if kind in row.get("Value", {})]
+    if len(values) != 1 or "Dimension" not in row:
+        raise MarketplaceError("UnreadableAnswer", "An entitlement has exactly one value and a dimension.")
     return GrantedEntitlement(
         dimension=row["Dimension"],
-        value=value,
+        value=values[0],
         expires_at=row.get("ExpirationDate"),
         license_arn=row.get("LicenseArn"),
         aws_account_id=row.get("CustomerAWSAccountId"),

@@ -12,7 +12,7 @@ EntitlementValue = int | float | bool | str
 
 @dataclass(frozen=True, slots=True)
 class ResolvedCustomer:
-    """ResolveCustomer's answer. License listings bring ``license_arn``, legacy ones ``customer_identifier``."""
+    """ResolveCustomer's answer: a ``license_arn``, or from legacy listings a ``customer_identifier``."""
 
     product_code: str
     aws_account_id: str | None
@@ -126,7 +126,7 @@ class Marketplace(Protocol):
 
     def get_entitlements(self, of: EntitlementFilter) -> list[GrantedEntitlement]: ...
 
-    def batch_meter_usage(self, lines: Sequence[UsageLine]) -> BatchAnswer: ...
+    def batch_meter_usage(self, lines: Sequence[UsageLine], *, region: str) -> BatchAnswer: ...
 
     def describe_agreement(self, agreement_id: str) -> AgreementDetails | None: ...
 

@@ -78,10 +78,12 @@ class MeteringRecord(models.Model):
                 fields=["agreement", "dimension", "hour"], name="metering_record_once_per_hour"
             ),
             models.CheckConstraint(
-                condition=Q(quantity=F("used") - F("included")), name="metering_record_quantity_is_used_less_included"
+                condition=Q(quantity=F("used") - F("included")),
+                name="metering_record_quantity_is_used_less_included",
             ),
             models.CheckConstraint(
-                condition=Q(included__gte=0) & Q(quantity__gte=0), name="metering_record_quantities_not_negative"
+                condition=Q(included__gte=0) & Q(quantity__gte=0),
+                name="metering_record_quantities_not_negative",
             ),
             models.CheckConstraint(
                 condition=(
@@ -100,8 +102,17 @@ class MeteringRecord(models.Model):
             models.CheckConstraint(
                 condition=Q(
                     state__in=[
-                        "due", "in_doubt", "waiting", "accepted", "conflict", "parked",
-                        "held", "expired", "void", "written_off", "not_due",
+                        "due",
+                        "in_doubt",
+                        "waiting",
+                        "accepted",
+                        "conflict",
+                        "parked",
+                        "held",
+                        "expired",
+                        "void",
+                        "written_off",
+                        "not_due",
                     ]
                 ),  # fmt: skip
                 name="metering_record_state_known",
@@ -147,14 +158,25 @@ class Submission(models.Model):
         return f"Submission {self.pk} of {self.record_count}"
 
 
+class SubmissionLineQuerySet(models.QuerySet["SubmissionLine"]):
+    def maybe_taken(self) -> Self:
+        """Lines after which AWS may hold the record: accepted, unanswered, or answered in unknown words."""
+        answered = Q(submission__outcome=Submission.Outcome.ANSWERED)
+        return self.filter(Q(status__in=["", "Success"]) | answered & ~Q(status__in=SubmissionLine.NOT_TAKEN))
+
+
 class SubmissionLine(models.Model):
     """What one call said of one record."""
+
+    NOT_TAKEN = ("CustomerNotSubscribed", "DuplicateRecord", "Unprocessed")
 
     submission = models.ForeignKey(Submission, models.PROTECT, related_name="lines")
     record = models.ForeignKey(MeteringRecord, models.PROTECT, related_name="submission_lines")
     # AWS's Status, "Unprocessed", an error code, or empty while there is no answer.
     status = models.CharField(max_length=100, blank=True)
     aws_record_id = models.CharField(max_length=255, null=True)  # noqa: DJ001
+
+    objects = SubmissionLineQuerySet.as_manager()
 
     class Meta:
         ordering = ["pk"]
