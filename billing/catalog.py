@@ -15,41 +15,80 @@ class CatalogError(Exception):
 
 
 @transaction.atomic
-def load(catalog: dict[str, Any]) -> list[Product]:
-    """Create or update what ``catalog`` lists; nothing is removed. Raises CatalogError, and changes nothing."""
-    return [_load_product(entry) for entry in catalog.get("products", [])]
+def load(catalog: Any) -> list[Product]:
+    """Create or update what ``catalog`` lists; nothing is removed. A CatalogError leaves all as it was."""
+    if not isinstance(catalog, dict) or "products" not in catalog:
+        raise CatalogError('The file is not an object with a list of "products".')
+    return [_load_product(entry, where) for where, entry in _parts(catalog, "products", "", named_by="code")]
 
 
-def _load_product(entry: dict[str, Any]) -> Product:
-    try:
-        product = Product.objects.filter(code=entry["code"]).first() or Product(code=entry["code"])
-        _set(product, entry, "product_id", "title", "pricing")
-        # Entitled ones first: metered ones may draw on them.
-        for part in sorted(entry.get("dimensions", []), key=lambda part: part["kind"]):
-            known = product.dimensions.filter(key=part["key"]).first()
-            dimension = known or Dimension(product=product, key=part["key"])
-            dimension.included_by = _entitled(product, part.get("included_by"))
-            dimension.unit = part.get("unit", "")
-            dimension.allowance_period = part.get("allowance_period", Dimension.Period.TERM)
-            _set(dimension, part, "label", "kind")
-    except KeyError as error:
-        raise CatalogError(f"Product {entry.get('code', '?')}: {error} is missing.") from error
-    except ValidationError as error:
-        raise CatalogError(f"Product {entry.get('code', '?')}: {' '.join(error.messages)}") from error
+def _load_product(entry: dict[str, Any], where: str) -> Product:
+    product = Product.objects.filter(code=entry["code"]).first() or Product(code=entry["code"])
+    for name in ("product_id", "title", "pricing"):
+        setattr(product, name, _text(entry, name, where))
+    _save(product, where)
+    dimensions = _parts(entry, "dimensions", where, named_by="key")
+    # Entitled ones first: metered ones may draw on them.
+    for place, part in sorted(
+        dimensions, key=lambda placed: placed[1].get("kind") != Dimension.Kind.ENTITLED
+    ):
+        _load_dimension(product, part, place)
     return product
 
 
-def _set(row: Product | Dimension, entry: dict[str, Any], *names: str) -> None:
-    for name in names:
-        setattr(row, name, entry[name])
-    row.full_clean()
-    row.save()
+def _load_dimension(product: Product, part: dict[str, Any], where: str) -> None:
+    known = product.dimensions.filter(key=part["key"]).first()
+    dimension = known or Dimension(product=product, key=part["key"])
+    dimension.kind = _text(part, "kind", where)
+    dimension.label = _text(part, "label", where)
+    dimension.unit = _text(part, "unit", where, default="")
+    dimension.allowance_period = _text(part, "allowance_period", where, default=Dimension.Period.TERM)
+    dimension.included_by = None
+    if part.get("included_by") is not None:
+        pool = _text(part, "included_by", where)
+        dimension.included_by = product.dimensions.filter(key=pool, kind=Dimension.Kind.ENTITLED).first()
+        if dimension.included_by is None:
+            raise CatalogError(f"{where}.included_by: {pool!r} is no entitled dimension of {product.code}.")
+    _save(dimension, where)
 
 
-def _entitled(product: Product, key: str | None) -> Dimension | None:
-    if key is None:
-        return None
-    found = product.dimensions.filter(key=key, kind=Dimension.Kind.ENTITLED).first()
-    if found is None:
-        raise CatalogError(f"Product {product.code}: included_by {key!r} is not one of its entitled dimensions.")
+def _parts(
+    holder: dict[str, Any], name: str, where: str, *, named_by: str
+) -> list[tuple[str, dict[str, Any]]]:
+    """The objects listed under ``name``, each with its place in the file, no two of the same name."""
+    place = f"{where}.{name}" if where else name
+    listed = holder.get(name, [])
+    if not isinstance(listed, list):
+        raise CatalogError(f"{place}: is not a list.")
+    seen: set[str] = set()
+    found: list[tuple[str, dict[str, Any]]] = []
+    for index, part in enumerate(listed):
+        if not isinstance(part, dict):
+            raise CatalogError(f"{place}[{index}]: is not an object.")
+        own_name = _text(part, named_by, f"{place}[{index}]")
+        if own_name in seen:
+            raise CatalogError(f"{place}[{index}].{named_by}: {own_name!r} is listed twice.")
+        seen.add(own_name)
+        found.append((f"{place}[{index}]", part))
     return found
+
+
+def _text(part: dict[str, Any], name: str, where: str, default: str | None = None) -> str:
+    value = part.get(name, default)
+    if name not in part and default is None:
+        raise CatalogError(f"{where}.{name}: is missing.")
+    if not isinstance(value, str) or "\x00" in value:
+        raise CatalogError(f"{where}.{name}: is not text.")
+    return value
+
+
+def _save(row: Product | Dimension, where: str) -> None:
+    try:
+        row.full_clean()
+    except ValidationError as error:
+        problems = (
+            f"{where}: {' '.join(messages)}" if name == "__all__" else f"{where}.{name}: {' '.join(messages)}"
+            for name, messages in error.message_dict.items()
+        )
+        raise CatalogError("\n".join(problems)) from error
+    row.save()

@@ -18,8 +18,8 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, file: Path, **options: Any) -> None:
         try:
-            products = catalog.load(json.loads(file.read_text()))
-        except (OSError, json.JSONDecodeError, catalog.CatalogError) as error:
+            products = catalog.load(json.loads(file.read_text(encoding="utf-8")))
+        except (OSError, ValueError, RecursionError, catalog.CatalogError) as error:
             raise CommandError(f"{file}: {error}") from error
         for product in products:
             self.stdout.write(f"{product.code}: {product.dimensions.count()} dimensions")

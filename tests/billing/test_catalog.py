@@ -1,0 +1,133 @@
+"""The catalog file: read again without harm, or refused whole with the place of the mistake."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from io import StringIO
+
+import pytest
+from django.conf import settings
+from django.core.management import CommandError, call_command
+
+from billing.models import Dimension, Product
+
+CATALOG = json.loads(settings.MARKETPLACE_CATALOG.read_text())
+ROWS = ("product__code", "key", "label", "unit", "kind", "included_by__key", "allowance_period")
+
+
+def load(tmp_path, catalog) -> str:
+    file = tmp_path / "catalog.json"
+    file.write_bytes(catalog if isinstance(catalog, bytes) else json.dumps(catalog).encode())
+    out = StringIO()
+    call_command("load_catalog", str(file), stdout=out)
+    return out.getvalue()
+
+
+def changed(**changes) -> dict:
+    """The catalog with a change to its first product, or with ``part`` to its second dimension."""
+    catalog = deepcopy(CATALOG)
+    part = changes.pop("part", {})
+    catalog["products"][0].update(changes)
+    if part:
+        catalog["products"][0]["dimensions"][1].update(part)
+    return catalog
+
+
+@pytest.mark.django_db
+def test_the_default_file_is_loaded():
+    out = StringIO()
+    call_command("load_catalog", stdout=out)
+
+    assert "reports-flex: 2 dimensions" in out.getvalue()
+    assert Product.objects.count() == 4
+    assert (
+        Dimension.objects.get(product__code="reports-flex", key="pages").included_by.key == "included_pages"
+    )
+
+
+@pytest.mark.django_db
+def test_the_projects_own_catalog_is_sound():
+    call_command("load_catalog", str(settings.BASE_DIR / "marketplace_saas/catalog.json"), stdout=StringIO())
+
+    assert Product.objects.exists()
+
+
+@pytest.mark.django_db
+def test_loading_twice_changes_nothing(tmp_path):
+    load(tmp_path, CATALOG)
+    before = list(Dimension.objects.values_list("pk", *ROWS)), list(Product.objects.values())
+
+    load(tmp_path, CATALOG)
+
+    assert (list(Dimension.objects.values_list("pk", *ROWS)), list(Product.objects.values())) == before
+
+
+@pytest.mark.django_db
+def test_what_changed_in_the_file_changes_in_the_database_and_nothing_is_removed(tmp_path):
+    load(tmp_path, CATALOG)
+    keys = Product.objects.in_bulk(field_name="code")
+    update = changed(
+        title="New title", part={"label": "Sheets", "allowance_period": "month", "included_by": None}
+    )
+    del update["products"][3], update["products"][0]["dimensions"][0]
+
+    load(tmp_path, update)
+
+    flex = Product.objects.get(code="reports-flex")
+    pages = flex.dimensions.get(key="pages")
+    assert (flex.pk, flex.title) == (keys["reports-flex"].pk, "New title")
+    assert (pages.label, pages.allowance_period, pages.included_by) == ("Sheets", "month", None)
+    assert flex.dimensions.filter(key="included_pages").exists()
+    assert Product.objects.count() == 4
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("catalog", "complaint"),
+    [
+        (b"{", "Expecting property name"),
+        (b'"\xff"', "can't decode"),
+        (b"[" * 100_000, "recursion"),
+        ([], "not an object"),
+        ({}, "not an object"),
+        ({"products": {}}, "products: is not a list"),
+        ({"products": ["x"]}, "products[0]: is not an object"),
+        ({"products": [{}]}, "products[0].code: is missing"),
+        ({"products": [{"code": "x"}]}, "products[0].product_id: is missing"),
+        ({"products": [*CATALOG["products"], CATALOG["products"][1]]}, "products[4].code: 'reports-team' is"),
+        (changed(code=None), "products[0].code: is not text"),
+        (changed(code="white space"), "products[0].code: Enter a valid value"),
+        (changed(code=""), "products[0].code: This field cannot be blank"),
+        (changed(title=5), "products[0].title: is not text"),
+        (changed(title="\x00"), "products[0].title: is not text"),
+        (changed(title="a" * 201), "products[0].title: Ensure this value has at most 200"),
+        (changed(pricing="free"), "products[0].pricing: Value 'free' is not a valid choice"),
+        (changed(product_id="prod-acmeteam00001"), "products[1].product_id: Product with this"),
+        (changed(dimensions={}), "products[0].dimensions: is not a list"),
+        (changed(dimensions=[None]), "products[0].dimensions[0]: is not an object"),
+        (changed(dimensions=[{"key": "x"}]), "products[0].dimensions[0].kind: is missing"),
+        (changed(part={"key": "included_pages"}), "products[0].dimensions[1].key: 'included_pages' is"),
+        (changed(part={"kind": "billed"}), "products[0].dimensions[1].kind: Value 'billed' is not"),
+        (changed(part={"kind": 1}), "products[0].dimensions[1].kind: is not text"),
+        (changed(part={"label": ""}), "products[0].dimensions[1].label: This field cannot be blank"),
+        (changed(part={"unit": None}), "products[0].dimensions[1].unit: is not text"),
+        (changed(part={"allowance_period": "year"}), "products[0].dimensions[1].allowance_period: Value"),
+        (changed(part={"included_by": "pages"}), "products[0].dimensions[1].included_by: 'pages' is no"),
+        (changed(part={"included_by": "nothing"}), "products[0].dimensions[1].included_by: 'nothing' is no"),
+        (changed(part={"kind": "entitled"}), "products[0].dimensions[1]: Constraint"),
+    ],
+)  # fmt: skip
+def test_a_malformed_file_is_refused_whole_with_the_place_of_the_mistake(tmp_path, catalog, complaint):
+    with pytest.raises(CommandError) as refused:
+        load(tmp_path, catalog)
+
+    assert complaint in str(refused.value)
+    assert str(tmp_path / "catalog.json") in str(refused.value)
+    assert not Product.objects.exists()
+
+
+@pytest.mark.django_db
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(CommandError, match="nowhere.json"):
+        call_command("load_catalog", str(tmp_path / "nowhere.json"))
