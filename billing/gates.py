@@ -13,7 +13,7 @@ from functools import wraps
 from typing import Any
 
 from django.conf import settings
-from django.db.models import Prefetch, Sum
+from django.db.models import FilteredRelation, Q, QuerySet, Sum
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -21,12 +21,13 @@ from django.utils.translation import gettext as _
 
 from accounts.access import TenantRequest
 from accounts.models import Organization
-from billing.models import Agreement, Entitlement, UsageEvent
+from billing.aws.window import month_of
+from billing.models import Agreement, Dimension, Entitlement, UsageEvent
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Truthy when allowed. ``reason`` is for the person; ``limit`` is how much, where the feature has a quota."""
+    """Truthy when allowed. ``reason`` is for people; ``limit`` is how much, where the feature has a quota."""
 
     allowed: bool
     reason: str
@@ -55,33 +56,37 @@ def allows(organization: Organization, feature: str, *, now: datetime | None = N
     except KeyError:
         raise LookupError(f"{feature!r} is not in FEATURES; known: {', '.join(settings.FEATURES)}.") from None
     now = now or timezone.now()
-    agreements = _agreements(organization)
-    live = [agreement for agreement in agreements if agreement.status == Agreement.Status.ACTIVE]
-    granting = [
-        entitlement
-        for agreement in live
-        for entitlement in agreement.current_entitlements  # type: ignore[attr-defined]
-        if entitlement.dimension_key in rule.get("dimensions", ()) and entitlement.grants
-    ]
-    in_force = [row for row in granting if row.expires_at is None or row.expires_at > now]
-    subscribed = any(agreement.product.code in rule.get("products", ()) for agreement in live)
-    if in_force or subscribed:
+    holdings = _holdings(organization)
+    live = [holding for holding in holdings if holding.status == Agreement.Status.ACTIVE]
+    held = [holding.entitlement for holding in live if holding.entitlement is not None]
+    in_force = [row for row in held if row.expires_at is None or row.expires_at > now]
+    granting = [row for row in held if row.dimension_key in rule.get("dimensions", ()) and row.grants]
+    subscribed = any(holding.product_code in rule.get("products", ()) for holding in live)
+    if subscribed or any(row in in_force for row in granting):
+        # A quota of nothing is a limit too: it must not read as "no quota".
         limits = [row.quantity for row in in_force if row.dimension_key == rule.get("quota")]
         return Grant(True, _("Included in your subscription."), sum(limits, Decimal(0)) if limits else None)
-    return Grant(False, _refusal(agreements, live, expired=bool(granting)))
+    statuses = {holding.status for holding in holdings}
+    return Grant(False, _refusal(statuses, expired=bool(granting)))
 
 
 def quota(organization: Organization, feature: str, *, now: datetime | None = None) -> Quota | None:
     """What is bought and used of the feature's quota dimension; None where there is no quota."""
+    now = now or timezone.now()
     limit = allows(organization, feature, now=now).limit
     if limit is None:
         return None
-    used = organization.usage_events.filter(
-        disposition=UsageEvent.Disposition.BILLABLE,
-        agreement__status=Agreement.Status.ACTIVE,
-        dimension__included_by__key=settings.FEATURES[feature]["quota"],
-    ).aggregate(total=Sum("quantity"))["total"]
-    return Quota(limit, used or Decimal(0))
+    live = organization.usage_events.filter(agreement__status=Agreement.Status.ACTIVE)
+    return Quota(limit, drawn_from(settings.FEATURES[feature]["quota"], live, now=now))
+
+
+def drawn_from(entitled_key: str, usage: QuerySet[UsageEvent], *, now: datetime) -> Decimal:
+    """How much of ``usage``, open usage too, has drawn on the entitled dimension in the current period."""
+    in_period = Q(dimension__allowance_period=Dimension.Period.TERM) | Q(occurred_at__gte=month_of(now))
+    billable = usage.filter(
+        in_period, dimension__included_by__key=entitled_key, disposition=UsageEvent.Disposition.BILLABLE
+    )
+    return billable.aggregate(total=Sum("quantity"))["total"] or Decimal(0)
 
 
 def requires(feature: str) -> Callable[..., Any]:
@@ -106,24 +111,42 @@ def requires(feature: str) -> Callable[..., Any]:
     return decorate
 
 
-def _agreements(organization: Organization) -> list[Agreement]:
-    """Read once per organization object, that is once per request."""
-    cached: list[Agreement] | None = getattr(organization, "_gate_agreements", None)
+@dataclass(frozen=True, slots=True)
+class _Holding:
+    """An agreement with one of its current entitlements, or with None where it has none."""
+
+    status: str
+    product_code: str
+    entitlement: Entitlement | None
+
+
+_VALUES = (
+    "dimension_key", "integer_value", "double_value", "boolean_value", "string_value", "expires_at",
+)  # fmt: skip
+
+
+def _holdings(organization: Organization) -> list[_Holding]:
+    """Read once per organization object, that is once per request, with one query."""
+    cached: list[_Holding] | None = getattr(organization, "_gate_holdings", None)
     if cached is None:
-        cached = list(
-            organization.agreements.select_related("product").prefetch_related(
-                Prefetch("entitlements", Entitlement.objects.current(), to_attr="current_entitlements")
-            )
+        current = FilteredRelation("entitlements", condition=Q(entitlements__valid_to=None))
+        rows = organization.agreements.annotate(current=current).values_list(
+            "status", "product__code", "current__pk", *(f"current__{name}" for name in _VALUES)
         )
-        organization._gate_agreements = cached  # type: ignore[attr-defined]
+        cached = [
+            _Holding(
+                status, code, Entitlement(pk=pk, **dict(zip(_VALUES, values, strict=True))) if pk else None
+            )
+            for status, code, pk, *values in rows
+        ]
+        organization._gate_holdings = cached  # type: ignore[attr-defined]
     return cached
 
 
-def _refusal(agreements: list[Agreement], live: list[Agreement], *, expired: bool) -> str:
-    statuses = {agreement.status for agreement in agreements}
+def _refusal(statuses: set[str], *, expired: bool) -> str:
     if expired:
         return _("Your contract has expired. Renew it in the AWS console.")
-    if live:
+    if Agreement.Status.ACTIVE in statuses:
         return _("Your subscription does not include this.")
     if Agreement.Status.PENDING in statuses:
         return _("AWS has not confirmed your purchase yet. This usually takes a few minutes.")

@@ -9,6 +9,7 @@ from decimal import Decimal
 from django.db.models import Q, Sum
 
 from accounts.models import Organization
+from billing import gates
 from billing.models import Agreement, Dimension, Entitlement, MeteringRecord, UsageEvent
 
 _ZERO = Decimal(0)
@@ -62,14 +63,14 @@ class Subscription:
     recent: list[RecordLine]
 
 
-def subscriptions_of(organization: Organization) -> list[Subscription]:
+def subscriptions_of(organization: Organization, *, now: datetime) -> list[Subscription]:
     agreements = organization.agreements.select_related("product", "customer").prefetch_related(
         "product__dimensions"
     )
-    return [_subscription(agreement) for agreement in agreements[:50]]
+    return [_subscription(agreement, now=now) for agreement in agreements[:50]]
 
 
-def _subscription(agreement: Agreement) -> Subscription:
+def _subscription(agreement: Agreement, *, now: datetime) -> Subscription:
     dimensions = {dimension.key: dimension for dimension in agreement.product.dimensions.all()}
     recent = agreement.metering_records.select_related("dimension")[:24]
     return Subscription(
@@ -82,7 +83,9 @@ def _subscription(agreement: Agreement) -> Subscription:
         started_at=agreement.activated_at,
         ended_at=agreement.ended_at,
         metering_closes_at=agreement.metering_closes_at,
-        entitlements=[_entitlement(agreement, row, dimensions) for row in agreement.entitlements.current()],
+        entitlements=[
+            _entitlement(agreement, row, dimensions, now=now) for row in agreement.entitlements.current()
+        ],
         usage=[
             _usage(agreement, dimension)
             for dimension in dimensions.values()
@@ -102,18 +105,14 @@ def _subscription(agreement: Agreement) -> Subscription:
     )
 
 
-def drawn(agreement: Agreement, entitled_key: str) -> Decimal | None:
-    """How much of an entitled dimension was used by what draws on it, open usage too; None if nothing can."""
-    drawing = Q(dimension__included_by__key=entitled_key)
-    if not agreement.product.dimensions.filter(included_by__key=entitled_key).exists():
-        return None
-    used = agreement.usage_events.filter(drawing, disposition=UsageEvent.Disposition.BILLABLE)
-    return used.aggregate(total=Sum("quantity"))["total"] or _ZERO
-
-
-def _entitlement(agreement: Agreement, row: Entitlement, dimensions: dict[str, Dimension]) -> EntitlementLine:
+def _entitlement(
+    agreement: Agreement, row: Entitlement, dimensions: dict[str, Dimension], *, now: datetime
+) -> EntitlementLine:
     dimension = dimensions.get(row.dimension_key)
-    used = drawn(agreement, row.dimension_key)
+    is_drawn_on = dimension is not None and any(
+        other.included_by_id == dimension.pk for other in dimensions.values()
+    )
+    used = gates.drawn_from(row.dimension_key, agreement.usage_events.all(), now=now) if is_drawn_on else None
     return EntitlementLine(
         label=dimension.label if dimension else row.dimension_key,
         key=row.dimension_key,
@@ -132,11 +131,16 @@ def _usage(agreement: Agreement, dimension: Dimension) -> UsageLine:
         never=Sum("quantity", filter=~billable),
     )  # fmt: skip
     state = MeteringRecord.State
-    records = agreement.metering_records.filter(dimension=dimension).aggregate(
-        included=Sum("included"),
-        accepted=Sum("quantity", filter=Q(state=state.ACCEPTED)),
-        sent=Sum("quantity", filter=Q(state__in=MeteringRecord.SENDABLE)),
-        other=Sum("quantity", filter=~Q(state__in=[*MeteringRecord.SENDABLE, state.ACCEPTED])),
+    # A void record's usage is back among the events.
+    records = (
+        agreement.metering_records.filter(dimension=dimension)
+        .exclude(state=state.VOID)
+        .aggregate(
+            included=Sum("included"),
+            accepted=Sum("quantity", filter=Q(state=state.ACCEPTED)),
+            sent=Sum("quantity", filter=Q(state__in=MeteringRecord.SENDABLE)),
+            other=Sum("quantity", filter=~Q(state__in=[*MeteringRecord.SENDABLE, state.ACCEPTED])),
+        )
     )
     return UsageLine(
         label=dimension.label,

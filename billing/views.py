@@ -128,6 +128,6 @@ def subscription(request: TenantRequest) -> HttpResponse:
             "organization": organization,
             "membership": request.membership,
             "nav_items": get_adapter().nav_items(organization, request.user),
-            "agreements": subscriptions_of(organization),
+            "agreements": subscriptions_of(organization, now=timezone.now()),
         },
     )
