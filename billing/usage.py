@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
@@ -123,7 +123,12 @@ def cancel(organization: Organization, key: str, *, reason: str, now: datetime |
         event.disposition = Disposition.CANCELLED
         event.save(update_fields=["disposition"])
         audit.record(
-            event.agreement, "usage_cancelled", by="product", at=now or timezone.now(), event=event.pk, reason=reason
+            event.agreement,
+            "usage_cancelled",
+            by="product",
+            at=now or timezone.now(),
+            event=event.pk,
+            reason=reason,
         )
     return event
 
@@ -137,7 +142,9 @@ def _same(
 ) -> UsageEvent:
     wanted = (dimension, quantity, tags, occurred_at or known.occurred_at)
     if (known.dimension.key, known.quantity, known.tags, known.occurred_at) != wanted:
-        raise KeyReused(f"The key {known.key!r} was used before with other content. Give every use its own key.")
+        raise KeyReused(
+            f"The key {known.key!r} was used before with other content. Give every use its own key."
+        )
     return known
 
 
@@ -146,6 +153,8 @@ def _quantity(quantity: Decimal | int | str) -> Decimal:
         amount = None if isinstance(quantity, bool) else _QUANTITY.to_python(quantity)
     except ValidationError as error:
         raise UsageRefused(f"quantity: {' '.join(error.messages)}") from error
+    except InvalidOperation as error:
+        raise UsageRefused(f"quantity: {quantity} has too many digits.") from error
     if amount is None:
         raise UsageRefused("quantity: give a Decimal, an int or text.")
     if not 0 <= amount <= limits.MAX_QUANTITY:
@@ -163,19 +172,21 @@ def _tags(tags: Mapping[str, str]) -> dict[str, str]:
         ):
             if not isinstance(text, str) or len(text) > longest or not limits.TAG_TEXT.fullmatch(text):
                 raise UsageRefused(
-                    f"tags: the {what} {text!r} must be 1 to {longest} letters, digits, spaces or + - = . _ : / @"
+                    f"tags: the {what} {text!r} must be 1 to {longest} letters, digits, spaces or +-=._:/@"
                 )
     return dict(tags)
 
 
 def _check_key(key: str) -> None:
     longest = UsageEvent._meta.get_field("key").max_length
-    if not key or len(key) > (longest or 0) or "\x00" in key:
+    if not isinstance(key, str) or not 0 < len(key) <= (longest or 0) or "\x00" in key:
         raise UsageRefused(f"key: give 1 to {longest} characters that name this use.")
 
 
 def _check_instant(occurred_at: datetime, *, now: datetime) -> None:
-    if occurred_at.tzinfo is None:
+    if not isinstance(occurred_at, datetime):
+        raise UsageRefused("occurred_at: give a datetime with a time zone.")
+    if timezone.is_naive(occurred_at):
         raise UsageRefused("occurred_at: has no time zone. Use timezone.now(), or give it UTC.")
     if occurred_at > now + _FUTURE_TOLERANCE:
         raise UsageRefused(f"occurred_at: {occurred_at.isoformat()} is in the future.")
@@ -205,7 +216,9 @@ def _paying_agreement(
 def _dimension(agreement: Agreement, key: str) -> Dimension:
     found = agreement.product.dimensions.filter(key=key).first()
     if found is None:
-        raise UsageRefused(f"dimension: {agreement.product} has no dimension {key!r}. Names are case-sensitive.")
+        raise UsageRefused(
+            f"dimension: {agreement.product} has no dimension {key!r}. Names are case-sensitive."
+        )
     if found.kind != Dimension.Kind.METERED:
         raise UsageRefused(f"dimension: {key!r} is bought ahead, not metered.")
     return found
