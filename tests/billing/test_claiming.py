@@ -1,0 +1,486 @@
+"""Whose the purchase becomes: by a confirmation, of a verified person, once."""
+
+from __future__ import annotations
+
+import pytest
+from allauth.account.models import EmailAddress
+from django.contrib.auth.signals import user_logged_in
+from django.core.cache import cache
+from django.test import Client
+from django.utils import timezone
+
+from accounts import organizations
+from accounts.models import Membership, Organization, User
+from billing import registration
+from billing.models import Agreement, AuditEvent, Registration
+from tests.billing.arriving import (
+    CLAIM,
+    WELCOME,
+    at_once,
+    confirm,
+    land,
+    mailed_code,
+    references,
+    sign_in,
+    sign_up,
+)
+from tests.plugin import PASSWORD
+
+
+@pytest.fixture(autouse=True)
+def rate_limits_start_afresh():
+    cache.clear()
+
+
+@pytest.fixture
+def arrival(aws) -> Registration:
+    return arrive(aws, aws.buy())
+
+
+def arrive(aws, bought) -> Registration:
+    return registration.arrive(aws.marketplace, token=bought.token, free_trial_hint=False, now=timezone.now())
+
+
+def browser_of(user: User | None = None, *arrivals: Registration) -> Client:
+    """A browser in which ``user`` is signed in and the arrivals' cookies lie."""
+    client = Client()
+    if user is not None:
+        client.force_login(user)
+    for arrival in arrivals:
+        response = client.get("/").__class__()
+        registration.remember(response, arrival, secure=False)
+        client.cookies.update(response.cookies)
+    return client
+
+
+def text(response) -> str:
+    return response.content.decode()
+
+
+# --- The whole way, as a browser goes it -------------------------------------------------------------------
+
+
+def test_a_new_person_lands_signs_up_confirms_and_is_in_the_new_workspace(aws, client):
+    land(client, aws.buy().token)
+    welcome = text(client.get(WELCOME))
+    assert f"/accounts/signup/?next={WELCOME}" in welcome
+    assert f"/accounts/login/?next={WELCOME}" in welcome
+    assert "<form" not in welcome, "Nothing can be claimed before sign-in."
+
+    assert sign_up(client, "new@acme.example")["Location"] == WELCOME
+    response = confirm(client, name="Acme")
+
+    acme = Organization.objects.get()
+    assert response["Location"] == "/o/acme/"
+    page = client.get(response["Location"])
+    assert page.status_code == 200
+    assert "Your purchase is set up." in text(page)
+    agreement = Agreement.objects.get()
+    assert agreement.organization == acme
+    assert agreement.claimed_at is not None
+    assert acme.memberships.get().role == Membership.Role.OWNER
+    assert Registration.objects.get().user.email == "new@acme.example"
+    assert "marketplace_arrival_" not in str([c for c in client.cookies.values() if c.value])
+
+
+def test_a_known_person_signs_in_and_confirms(aws, client, acme, acme_admin):
+    land(client, aws.buy().token)
+
+    assert sign_in(client, acme_admin.email, next=WELCOME)["Location"] == WELCOME
+    response = confirm(client, organization=acme.pk)
+
+    assert client.get(response["Location"]).status_code == 200
+    assert response["Location"] == "/o/acme/"
+    assert Agreement.objects.get().organization == acme
+
+
+def test_a_signed_in_person_confirms_at_once(aws, acme, acme_admin):
+    arrival = arrive(aws, aws.buy())
+    client = browser_of(acme_admin, arrival)
+
+    assert confirm(client, organization=acme.pk)["Location"] == "/o/acme/"
+
+    audited = AuditEvent.objects.get(action="claimed")
+    assert audited.actor == f"user:{acme_admin.pk}"
+    assert audited.data == {"organization": acme.pk}
+
+
+def test_two_purchases_are_confirmed_one_after_the_other(aws, acme, acme_admin):
+    client = browser_of(
+        acme_admin, arrive(aws, aws.buy("reports-flex")), arrive(aws, aws.buy("reports-payg"))
+    )
+    first, second = references(client.get(WELCOME))
+
+    confirm(client, organization=acme.pk, reference=first)
+    assert len(references(client.get(WELCOME))) == 1
+    confirm(client, organization="new", name="Other team", reference=second)
+
+    assert Agreement.objects.filter(organization=acme).count() == 1
+    assert Agreement.objects.get(organization__name="Other team").product.code == "reports-flex"
+
+
+def test_sign_in_leads_to_the_purchase_that_waits_and_later_to_the_workspace(aws, client, acme, acme_admin):
+    land(client, aws.buy().token)
+    sign_in(client, acme_admin.email)
+    assert client.get("/home/")["Location"] == WELCOME
+
+    confirm(client, organization=acme.pk)
+
+    assert client.get("/home/")["Location"] == "/o/acme/"
+
+
+def test_setting_up_again_after_the_claim_leads_to_the_workspace(aws, client, acme, acme_admin):
+    bought = aws.buy()
+    registration.claim(arrive(aws, bought), by=acme_admin, organization=acme, now=timezone.now())
+
+    land(client, aws.control.token(bought.agreement_id))
+    sign_in(client, acme_admin.email, next=WELCOME)
+
+    assert "This purchase belongs to your workspace Acme" in text(client.get(WELCOME))
+    assert client.get("/home/")["Location"] == "/o/acme/"
+    assert browser_of(acme_admin).get("/home/")["Location"] == "/o/acme/", "Nor for ever after."
+
+
+# --- What is remembered ------------------------------------------------------------------------------------
+
+
+def test_the_purchase_is_remembered_for_who_signed_in_also_in_another_browser(aws, client, acme_admin):
+    land(client, aws.buy().token)
+    sign_in(client, acme_admin.email)
+
+    elsewhere = browser_of(acme_admin)
+    assert elsewhere.get("/home/")["Location"] == WELCOME
+    assert len(references(elsewhere.get(WELCOME))) == 1
+    assert confirm(elsewhere, name="Later")["Location"] == "/o/later/"
+
+
+def test_it_is_remembered_only_once_the_mailed_code_is_typed(aws, client):
+    land(client, aws.buy().token)
+
+    client.post("/accounts/signup/", {"email": "new@acme.example", "password1": PASSWORD})
+    assert Registration.objects.get().user is None
+    client.post("/accounts/confirm-email/", {"code": mailed_code()})
+
+    assert Registration.objects.get().user == User.objects.get(email="new@acme.example")
+
+
+def test_what_is_remembered_for_one_is_not_taken_by_the_next_to_sign_in(aws, client, acme_admin, outsider):
+    land(client, aws.buy().token)
+    sign_in(client, acme_admin.email)
+    client.post("/accounts/logout/")
+    sign_in(client, outsider.email)
+
+    assert Registration.objects.get().user == acme_admin
+
+
+def test_remembering_binds_nothing(aws, client, acme_admin):
+    land(client, aws.buy().token)
+    sign_in(client, acme_admin.email)
+
+    agreement = Agreement.objects.get()
+    assert (agreement.organization, agreement.claimed_at) == (None, None)
+
+
+def test_a_sign_in_without_a_purchase_remembers_nothing(arrival, acme_admin, rf):
+    user_logged_in.send(sender=User, request=rf.get("/"), user=acme_admin)
+
+    assert Registration.objects.get().user is None
+
+
+def test_a_purchase_opens_sign_up_where_it_is_closed(aws, client, settings):
+    settings.SIGNUP_WITHOUT_PURCHASE = False
+    assert 'name="password1"' not in text(client.get("/accounts/signup/"))
+
+    land(client, aws.buy().token)
+
+    assert 'name="password1"' in text(client.get("/accounts/signup/"))
+    assert sign_up(client, "new@acme.example")["Location"] == WELCOME
+
+
+def test_a_forged_cookie_opens_no_sign_up(client, db, settings):
+    settings.SIGNUP_WITHOUT_PURCHASE = False
+    client.cookies["marketplace_arrival_1"] = "1"
+
+    assert 'name="password1"' not in text(client.get("/accounts/signup/"))
+
+
+# --- What binds nothing ------------------------------------------------------------------------------------
+
+
+def test_a_token_posted_through_a_signed_in_strangers_browser_binds_nothing(aws, outsider):
+    stranger = Client(enforce_csrf_checks=True)
+    stranger.force_login(outsider)
+    response = land(Client(), aws.buy().token)  # the form of the attacker's page: no session with it
+    stranger.cookies.update(response.cookies)
+
+    page = stranger.get(WELCOME)
+    forged = stranger.post(
+        CLAIM, {"registration": references(page)[0], "organization": "new", "name": "Trap"}
+    )
+
+    assert forged.status_code == 403
+    assert Agreement.objects.get().organization is None
+    assert Organization.objects.count() == 1
+    assert Registration.objects.get().user is None
+
+
+def test_looking_at_the_welcome_page_binds_nothing(arrival, acme_admin):
+    browser_of(acme_admin, arrival).get(WELCOME)
+    browser_of(acme_admin, arrival).get(CLAIM)
+
+    assert Agreement.objects.get().organization is None
+
+
+def test_an_unverified_address_cannot_claim(arrival, make_user):
+    user = make_user("new@acme.example", verified=False)
+    client = browser_of(user, arrival)
+
+    response = confirm(client, name="Acme")
+
+    assert response["Location"] == "/accounts/email/"
+    assert "Confirm your e-mail address first" in text(client.get(response["Location"]))
+    assert not Organization.objects.exists()
+    EmailAddress.objects.update(verified=True)
+    assert confirm(client, name="Acme")["Location"] == "/o/acme/"
+
+
+def test_a_member_who_is_no_admin_cannot_attach(arrival, acme, acme_member):
+    client = browser_of(acme_member, arrival)
+    assert f'value="{acme.pk}"' not in text(client.get(WELCOME))
+
+    response = confirm(client, organization=acme.pk)
+
+    assert response.status_code == 422
+    assert Agreement.objects.get().organization is None
+    with pytest.raises(registration.ClaimRefused):
+        registration.claim(arrival, by=acme_member, organization=acme, now=timezone.now())
+
+
+def test_who_lost_the_role_while_the_form_was_open_is_told(arrival, acme, acme_admin, monkeypatch):
+    client = browser_of(acme_admin, arrival)
+    reference = references(client.get(WELCOME))[0]
+    original = registration.claim
+
+    def demoted_meanwhile(*args, **kwargs):
+        Membership.objects.update(role=Membership.Role.MEMBER)
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(registration, "claim", demoted_meanwhile)
+    response = confirm(client, organization=acme.pk, reference=reference)
+
+    assert response["Location"] == WELCOME
+    assert "Ask an owner or admin" in text(client.get(WELCOME))
+    assert Agreement.objects.get().organization is None
+
+
+@pytest.mark.parametrize("organization", ["other", "999999", "", "new' OR 1=1"])
+def test_an_organization_of_somebody_else_is_refused(arrival, acme_admin, outsider, organization):
+    if organization == "other":
+        organization = str(outsider.organizations.get().pk)
+
+    response = confirm(browser_of(acme_admin, arrival), organization=organization)
+
+    assert response.status_code == 422
+    assert Agreement.objects.get().organization is None
+
+
+def test_a_new_workspace_needs_a_name_and_the_form_says_so(arrival, acme_admin):
+    client = browser_of(acme_admin, arrival)
+
+    for name in ("", "   ", "a" * 121, "a\x00b"):
+        response = confirm(client, name=name)
+        assert response.status_code == 422, name
+        assert references(response), "The form is there to be corrected."
+    assert "Give the new workspace a name" in text(confirm(client, name=""))
+    assert Organization.objects.count() == 0
+
+
+def test_the_reference_of_another_browsers_arrival_is_refused(aws, arrival, acme_admin, outsider):
+    theirs = browser_of(acme_admin, arrival)
+    reference = references(theirs.get(WELCOME))[0]
+    stranger = browser_of(outsider)
+
+    response = confirm(stranger, name="Stolen", reference=reference)
+
+    assert response["Location"] == WELCOME
+    assert "not waiting for you" in text(stranger.get(WELCOME))
+    assert Agreement.objects.get().organization is None
+
+
+@pytest.mark.parametrize("reference", ["1", "garbage", "MQ:1abcde:signature"])
+def test_a_reference_that_we_did_not_sign_is_refused(arrival, acme_admin, reference):
+    response = confirm(browser_of(acme_admin, arrival), name="Acme", reference=reference)
+
+    assert response["Location"] == WELCOME
+    assert Agreement.objects.get().organization is None
+
+
+def test_the_value_of_the_cookie_is_no_reference(arrival, outsider):
+    value = browser_of(None, arrival).cookies[f"marketplace_arrival_{arrival.pk}"].value
+
+    confirm(browser_of(outsider), name="Stolen", reference=value)
+
+    assert Agreement.objects.get().organization is None
+
+
+def test_a_session_that_ended_meanwhile_leads_back_to_the_purchase(arrival, acme_admin):
+    client = browser_of(None, arrival)
+
+    response = client.post(CLAIM, {"registration": "x"})
+    assert response["Location"] == f"/accounts/login/?next={WELCOME}"
+
+    assert sign_in(client, acme_admin.email, next=WELCOME)["Location"] == WELCOME
+    assert client.get(CLAIM)["Location"] == WELCOME
+
+
+# --- Once --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("remembered", [False, True])
+def test_pressing_the_button_twice_makes_one_workspace(arrival, acme_admin, remembered):
+    if remembered:
+        Registration.objects.update(user=acme_admin)
+        client = browser_of(acme_admin)
+    else:
+        client = browser_of(acme_admin, arrival)
+    reference = references(client.get(WELCOME))[0]
+
+    responses = [confirm(client, name="Acme", reference=reference) for _ in range(2)]
+
+    assert [response["Location"] for response in responses] == ["/o/acme/", "/o/acme/"]
+    assert Organization.objects.count() == 1
+    assert AuditEvent.objects.filter(action="claimed").count() == 1
+
+
+def test_claiming_again_for_the_same_organization_changes_nothing(arrival, acme, acme_admin):
+    first = registration.claim(arrival, by=acme_admin, organization=acme, now=timezone.now())
+    again = registration.claim(arrival, by=acme_admin, organization=acme, now=timezone.now())
+
+    assert again.claimed_at == first.claimed_at
+
+
+def test_the_second_claimer_gets_a_clear_page(arrival, acme, acme_admin, outsider):
+    second = browser_of(outsider, arrival)
+    reference = references(second.get(WELCOME))[0]
+    registration.claim(arrival, by=acme_admin, organization=acme, now=timezone.now())
+
+    response = confirm(second, organization=outsider.organizations.get().pk, reference=reference)
+    page = text(second.get(response["Location"]))
+
+    assert "Somebody else was faster" in page
+    assert "This purchase is already in use" in page
+    assert "a••@a•••.example" in page
+    assert "Acme<" not in page
+    assert "/o/acme/" not in page
+    assert "ada@acme.example" not in page
+    assert references(second.get(WELCOME)) == []
+    assert Agreement.objects.get().organization == acme
+
+
+def test_who_only_remembers_a_purchase_that_went_elsewhere_is_told_too(arrival, acme, acme_admin, outsider):
+    Registration.objects.update(user=outsider)
+    client = browser_of(outsider)
+    reference = references(client.get(WELCOME))[0]
+    other = Registration.objects.create(
+        digest="0" * 64, agreement=arrival.agreement, expires_at=timezone.now(), user=acme_admin
+    )
+    registration.claim(other, by=acme_admin, organization=acme, now=timezone.now())
+
+    response = confirm(client, name="Mine", reference=reference)
+
+    assert "Somebody else was faster" in text(client.get(response["Location"]))
+    assert client.get("/home/")["Location"] == "/o/other/"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_of_two_who_claim_at_once_exactly_one_wins(aws, make_user):
+    arrival = arrive(aws, aws.buy())
+    people = [make_user(f"{name}@x.example") for name in ("ada", "bob")]
+    targets = [organizations.create(name=str(person.pk), owner=person) for person in people]
+
+    answers = at_once(
+        *[
+            lambda person=person, target=target: registration.claim(
+                arrival, by=person, organization=target, now=timezone.now()
+            )
+            for person, target in zip(people, targets, strict=True)
+        ]
+    )
+
+    [winner] = [answer for answer in answers if isinstance(answer, Agreement)]
+    [loser] = [answer for answer in answers if isinstance(answer, Exception)]
+    assert isinstance(loser, registration.AlreadyClaimed)
+    assert Agreement.objects.get().organization == winner.organization
+    assert AuditEvent.objects.filter(action="claimed").count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_button_pressed_twice_at_once_makes_one_workspace(aws, make_user):
+    arrival, ada = arrive(aws, aws.buy()), make_user("ada@x.example")
+
+    answers = at_once(*[lambda: registration.claim(arrival, by=ada, new_name="Acme", now=timezone.now())] * 2)
+
+    assert [answer.organization.slug for answer in answers] == ["acme", "acme"]
+    assert Organization.objects.count() == 1
+
+
+# --- A household: the AWS account has a workspace already ---------------------------------------------------
+
+
+@pytest.fixture
+def second_purchase(aws, purchase) -> Registration:
+    """Of the AWS account whose first purchase is acme's."""
+    account = purchase("reports-payg").customer.aws_account_id
+    return arrive(aws, aws.buy("reports-flex", aws_account_id=account))
+
+
+def test_a_member_is_offered_the_accounts_workspace_first(second_purchase, acme, acme_admin):
+    organizations.create(name="AAA comes first by name", owner=acme_admin)
+
+    page = text(browser_of(acme_admin, second_purchase).get(WELCOME))
+
+    [checked] = [line for line in page.split("<input") if "checked" in line]
+    assert f'value="{acme.pk}"' in checked
+    assert "already has a workspace" not in page
+
+
+def test_a_stranger_is_told_whom_to_ask_and_nothing_more(second_purchase, acme, outsider):
+    page = text(browser_of(outsider, second_purchase).get(WELCOME))
+
+    assert "Your AWS account already has a workspace here" in page
+    assert "ask a••@a•••.example" in page
+    for secret in ("ada@acme.example", "Ada", ">Acme<", "/o/acme/", f'value="{acme.pk}"'):
+        assert secret not in page, secret
+
+
+def test_a_stranger_may_still_set_up_a_workspace_of_their_own(second_purchase, outsider):
+    response = confirm(browser_of(outsider, second_purchase), organization="new", name="Separate")
+
+    assert response["Location"] == "/o/separate/"
+
+
+def test_a_member_who_cannot_attach_is_told_whom_to_ask(second_purchase, acme_member):
+    assert "ask a••@a•••.example" in text(browser_of(acme_member, second_purchase).get(WELCOME))
+
+
+def test_before_sign_in_nothing_is_said_about_the_workspace(second_purchase, acme):
+    page = text(browser_of(None, second_purchase).get(WELCOME))
+
+    assert "already has a workspace" not in page
+    assert "a••@" not in page
+
+
+def test_without_an_owner_there_is_nobody_to_name(second_purchase, acme, outsider):
+    acme.memberships.all().delete()
+
+    page = text(browser_of(outsider, second_purchase).get(WELCOME))
+
+    assert "a••@" not in page
+    assert references(browser_of(outsider, second_purchase).get(WELCOME))
+
+
+@pytest.mark.parametrize(
+    ("address", "masked"), [("ada@acme.example", "a••@a•••.example"), ("x@sub.acme.co.uk", "x••@s•••.uk")]
+)
+def test_a_masked_address_shows_two_letters_and_the_ending(address, masked):
+    assert registration.masked_address(address) == masked
