@@ -22,6 +22,7 @@ from accounts.models import Membership, User
 class _ReadOnlyInline(TabularInline):
     extra = 0
     can_delete = False
+    hide_title = True
 
     def has_add_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
         return False
@@ -78,7 +79,8 @@ class UserAdmin(auth_admin.UserAdmin, _PeopleAdmin):  # type: ignore[misc]  # Dj
     search_help_text = "The beginning of an e-mail address or a name"
     ordering = ("-pk",)
     sortable_by = ("email", "name", "last_login", "date_joined")
-    filter_horizontal = ("groups",)
+    filter_horizontal = ()
+    autocomplete_fields = ("groups",)
     inlines = (EmailAddressInline, MembershipInline)
     fieldsets = (
         (None, {"fields": (("email", "name"), ("password_state", "second_factor"))}),
@@ -123,7 +125,7 @@ class UserAdmin(auth_admin.UserAdmin, _PeopleAdmin):  # type: ignore[misc]  # Dj
 
     @admin.display(description="second factor")
     def second_factor(self, user: User) -> str:
-        return ", ".join(user.authenticator_set.values_list("type", flat=True)) or "None"
+        return ", ".join(user.authenticator_set.values_list("type", flat=True)) or "Not set up"
 
 
 class GroupAdmin(auth_admin.GroupAdmin, ModelAdmin):  # type: ignore[misc]  # as above
@@ -137,6 +139,7 @@ class OrganizationAdmin(_PeopleAdmin):
     search_help_text = "The organization's address or the beginning of its name, or a member's e-mail"
     ordering = ("-pk",)
     fields = ("name", ("slug", "created_at"))
+    view_on_site = False  # the tenant's pages are 404 to whoever is not a member
     readonly_fields = ("slug", "created_at")
     inlines = (MembershipInline,)
 

@@ -8,26 +8,12 @@ from django import forms
 from django.contrib import admin
 from django.core.paginator import Paginator
 from django.http import HttpRequest
-from unfold.admin import TabularInline
 
 from billing.admin.base import OperatorAdmin
+from billing.admin.columns import link, list_url
+from billing.admin.panels import Panel, panel
 from billing.admin.site import admin_site
 from billing.models import Dimension, Product
-
-
-class DimensionInline(TabularInline):
-    model = Dimension
-    fields = ("key", "label", "unit", "kind", "included_by", "allowance_period")
-    readonly_fields = fields
-    show_change_link = True
-    can_delete = False
-    extra = 0
-
-    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
-
-    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
 
 
 class _CatalogAdmin(OperatorAdmin):
@@ -46,11 +32,26 @@ class ProductAdmin(_CatalogAdmin):
     search_fields = ("code__exact", "product_id__exact")
     search_help_text = "Product code or prod-… id"
     fields = ("title", "code", "product_id", "pricing")
-    inlines = (DimensionInline,)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Product | None = None) -> tuple[str, ...]:
         # Events, registrations and legacy records name the product by these.
         return ("code", "product_id") if obj else ()
+
+    def panels(self, row: Product) -> list[Panel]:
+        return [
+            panel(
+                "Dimensions",
+                row.dimensions.select_related("included_by"),
+                {
+                    "API name": lambda dimension: link(dimension, dimension.key),
+                    "Label": lambda dimension: dimension.label,
+                    "Unit": lambda dimension: dimension.unit,
+                    "Kind": lambda dimension: dimension.get_kind_display(),
+                    "Included by": lambda dimension: link(dimension.included_by),
+                },
+                more=list_url(Dimension, product=row.pk),
+            )
+        ]
 
 
 class DimensionForm(forms.ModelForm):

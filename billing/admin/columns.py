@@ -15,14 +15,33 @@ from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
 
+from billing.models import Agreement
+
 Column = Callable[[Any], str]
 
 EMPTY = "–"
+# What naming a purchase takes, from the agreement.
+PURCHASE = ("product", "customer", "organization")
+
+
+def stamp(value: datetime) -> str:
+    """In UTC, sortable by eye; to the second, unless it is a whole minute."""
+    pattern = "%Y-%m-%d %H:%M:%S" if value.second or value.microsecond else "%Y-%m-%d %H:%M"
+    return value.astimezone(UTC).strftime(pattern)
 
 
 def instant(value: datetime | None) -> str:
-    """To the second, in UTC, sortable by eye."""
-    return f"{value.astimezone(UTC):%Y-%m-%d %H:%M:%S}" if value else EMPTY
+    """A stamp that never breaks over two lines."""
+    if value is None:
+        return EMPTY
+    return format_html('<time class="whitespace-nowrap">{}</time>', stamp(value))
+
+
+def purchase(agreement: Agreement | None) -> str:
+    """An agreement as people speak of it: who bought what. The license id is on its page."""
+    if agreement is None:
+        return EMPTY
+    return f"{agreement.organization or agreement.customer} · {agreement.product}"
 
 
 def plain(quantity: Decimal | None) -> str:
@@ -45,8 +64,9 @@ def link(row: models.Model | None, text: str = "") -> str:
 
 
 def label(text: str, tone: str = "") -> SafeString:
-    """A coloured word. Tones are unfold's: success, info, warning, danger, or none."""
-    return render_to_string("unfold/helpers/label.html", {"text": text, "type": tone})
+    """A coloured word; what stands in brackets is its title. Tones: success, info, warning, danger."""
+    word = text.partition(" (")[0]
+    return render_to_string("unfold/helpers/label.html", {"text": word, "label_title": text, "type": tone})
 
 
 def block(text: str) -> str:
@@ -67,6 +87,16 @@ def quantity(name: str, description: str = "") -> Column:
 def linked(name: str, description: str = "") -> Column:
     """The row that a foreign key points to, as a link. A list must select it: see ``list_select_related``."""
     return _column(name, description, lambda row: link(_follow(row, name)))
+
+
+def bought(name: str = "agreement") -> Column:
+    """An agreement, by buyer and product, as a link. A list must select those: see PURCHASE."""
+    return _column(name, "", lambda row: link(agreement := _follow(row, name), purchase(agreement)))
+
+
+def text(name: str, description: str) -> Column:
+    """A field under another name than its column's."""
+    return _column(name, description, lambda row: str(_follow(row, name) or EMPTY))
 
 
 def badge(name: str, tones: Mapping[str, str], description: str = "") -> Column:

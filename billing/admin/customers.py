@@ -6,7 +6,7 @@ from django.contrib import admin
 
 from billing.admin import panels_of
 from billing.admin.base import ReadOnlyAdmin
-from billing.admin.columns import badge, linked, list_url, when
+from billing.admin.columns import PURCHASE, badge, bought, linked, list_url, purchase, text, when
 from billing.admin.panels import Panel
 from billing.admin.site import admin_site
 from billing.admin.tones import AGREEMENT_STATUS
@@ -27,11 +27,15 @@ class MarketplaceCustomerAdmin(ReadOnlyAdmin):
         return [panels_of.agreements(row.agreements.all(), more=list_url(Agreement, customer=row.pk))]
 
 
+@admin.display(description="agreement")
+def _purchase(row: Agreement) -> str:
+    return purchase(row)
+
+
 @admin.register(Agreement, site=admin_site)
 class AgreementAdmin(ReadOnlyAdmin):
     list_display = (
-        "__str__",
-        linked("organization"),
+        _purchase,
         linked("customer", "AWS account"),
         badge("status", AGREEMENT_STATUS),
         when("activated_at", "active from"),
@@ -39,7 +43,7 @@ class AgreementAdmin(ReadOnlyAdmin):
         when("metering_closes_at", "metering closes"),
         when("flagged_at", "flagged"),
     )
-    list_select_related = ("product", "customer", "organization")
+    list_select_related = PURCHASE
     list_filter = (
         "status",
         "product",
@@ -60,9 +64,9 @@ class AgreementAdmin(ReadOnlyAdmin):
             (when("created_at", "first heard of"), when("claimed_at", "claimed")),
         ),
         "At AWS": (
-            ("license_id", "agreement_id"),
-            "license_arn",
-            ("identity", "offer_id"),
+            (text("license_id", "license"), text("agreement_id", "agreement id")),
+            text("license_arn", "license ARN"),
+            ("identity", text("offer_id", "offer")),
             (linked("previous"), linked("successor")),
         ),
         "Life": (
@@ -81,19 +85,19 @@ class AgreementAdmin(ReadOnlyAdmin):
 class RegistrationAdmin(ReadOnlyAdmin):
     list_display = (
         when("created_at", "arrived"),
-        linked("agreement"),
+        bought(),
         linked("user"),
         when("claimed_at", "claimed"),
         when("expires_at", "expires"),
     )
-    list_select_related = ("agreement__product", "agreement__customer", "user")
+    list_select_related = ("agreement__product", "agreement__customer", "agreement__organization", "user")
     list_filter = (("claimed_at", admin.EmptyFieldListFilter), "created_at")
     search_agreement = "agreement"
     search_fields = ("digest__exact", "user__email__exact")
     search_help_text = "AWS account, license, agreement id, e-mail, or the token's SHA-256"
     sections = {
         "": (
-            (linked("agreement"), linked("user")),
+            (bought(), linked("user")),
             (when("created_at", "arrived"), when("claimed_at", "claimed")),
             (when("expires_at", "expires"), "free_trial_hint"),
             "digest",

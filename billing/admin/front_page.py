@@ -12,7 +12,7 @@ from django.db.models import Count, Min, Model, Q
 from django.utils import timezone
 from django.utils.html import format_html
 
-from billing.admin.columns import instant, label, list_url
+from billing.admin.columns import label, list_url, stamp
 from billing.admin.tones import AGREEMENT_STATUS, RECORD_STATE
 from billing.models import Agreement, Effect, MarketplaceEvent, MeteringRecord
 
@@ -81,7 +81,7 @@ def _deadline(deadlines: Iterable[datetime], *, now: datetime) -> Figure:
     left = nearest - now
     tone = "danger" if left < timedelta(hours=1) else "warning" if left < timedelta(hours=4) else ""
     value = _duration(left) if left > timedelta(0) else "Missed"
-    return Figure("Nearest deadline", value, f"{instant(nearest)} UTC", url, tone)
+    return Figure("Nearest deadline", value, f"{stamp(nearest)} UTC", url, tone)
 
 
 def _duration(left: timedelta) -> str:

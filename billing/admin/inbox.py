@@ -7,7 +7,7 @@ import json
 from django.contrib import admin
 
 from billing.admin.base import ReadOnlyAdmin
-from billing.admin.columns import badge, block, linked, text_block, when
+from billing.admin.columns import badge, block, bought, text_block, when
 from billing.admin.site import admin_site
 from billing.admin.tones import EFFECT_STATE, EVENT_STATE
 from billing.models import Effect, MarketplaceEvent
@@ -24,19 +24,19 @@ class MarketplaceEventAdmin(ReadOnlyAdmin):
         when("occurred_at", "at"),
         "kind",
         "channel",
-        linked("agreement"),
+        bought(),
         badge("state", EVENT_STATE),
         "error",
         when("received_at", "received"),
     )
-    list_select_related = ("agreement__product", "agreement__customer")
+    list_select_related = ("agreement__product", "agreement__customer", "agreement__organization")
     list_filter = ("state", "channel", "agreement__product", "occurred_at", "received_at")
     search_agreement = "agreement"
     search_fields = ("source_id__exact",)
     search_help_text = "AWS's event or message id, AWS account, license, agreement id, or a member's e-mail"
     sections = {
         "": (
-            ("kind", linked("agreement")),
+            ("kind", bought()),
             (when("occurred_at", "at"), when("received_at", "received")),
             ("channel", "source_id"),
             "state",
@@ -53,20 +53,20 @@ class EffectAdmin(ReadOnlyAdmin):
     list_display = (
         when("due_at", "due"),
         "kind",
-        linked("agreement"),
+        bought(),
         badge("state", EFFECT_STATE),
         "attempts",
         "error",
         when("done_at", "done"),
     )
-    list_select_related = ("agreement__product", "agreement__customer")
+    list_select_related = ("agreement__product", "agreement__customer", "agreement__organization")
     list_filter = ("state", "kind", "due_at")
     search_agreement = "agreement"
     search_fields = ("agreement__license_id__exact",)
     search_help_text = "AWS account, license, agreement id, or a member's e-mail"
     sections = {
         "": (
-            ("kind", linked("agreement")),
+            ("kind", bought()),
             ("state", "attempts"),
             (when("due_at", "due"), when("done_at", "done")),
             (when("caused_at", "caused at"), when("created_at", "owed since")),

@@ -8,7 +8,7 @@ from django.contrib import admin
 
 from billing.admin import panels_of
 from billing.admin.base import ReadOnlyAdmin
-from billing.admin.columns import badge, block, linked, list_url, quantity, text_block, when
+from billing.admin.columns import badge, block, bought, linked, list_url, quantity, text, text_block, when
 from billing.admin.panels import Panel
 from billing.admin.site import admin_site
 from billing.admin.tones import RECORD_STATE
@@ -24,17 +24,21 @@ def _allocations(row: MeteringRecord) -> str:
 class MeteringRecordAdmin(ReadOnlyAdmin):
     list_display = (
         when("hour", "hour (UTC)"),
-        linked("agreement"),
+        bought(),
         "dimension",
         quantity("used"),
         quantity("included"),
         quantity("quantity", "billed"),
         badge("state", RECORD_STATE),
         when("submit_by", "send by"),
-        "attempts",
         "error_code",
     )
-    list_select_related = ("agreement__product", "agreement__customer", "dimension")
+    list_select_related = (
+        "agreement__product",
+        "agreement__customer",
+        "agreement__organization",
+        "dimension",
+    )
     list_filter = ("state", "agreement__product", "hour", "submit_by")
     search_agreement = "agreement"
     search_fields = ("aws_record_id__exact",)
@@ -43,7 +47,7 @@ class MeteringRecordAdmin(ReadOnlyAdmin):
     )
     sections = {
         "": (
-            (linked("agreement"), linked("dimension")),
+            (bought(), linked("dimension")),
             (when("hour", "hour (UTC)"), when("closed_at", "closed")),
             (quantity("used"), quantity("included", "included in the contract")),
             (quantity("quantity", "billed"), "state"),
@@ -51,14 +55,17 @@ class MeteringRecordAdmin(ReadOnlyAdmin):
         "Sending": (
             (when("submit_by", "send by"), when("settled_at", "settled")),
             ("attempts", when("next_attempt_at", "next attempt")),
-            ("aws_record_id", "error_code"),
+            (text("aws_record_id", "AWS record id"), "error_code"),
             text_block("error_message"),
         ),
         "As AWS gets it: frozen when the hour closed": (
-            "wire_license_arn",
-            ("wire_product_code", "wire_customer_identifier"),
-            ("wire_account_id", "wire_region"),
-            (when("wire_timestamp", "timestamp"), "wire_quantity"),
+            text("wire_license_arn", "license ARN"),
+            (
+                text("wire_product_code", "product code"),
+                text("wire_customer_identifier", "customer identifier"),
+            ),
+            (text("wire_account_id", "AWS account"), text("wire_region", "Region")),
+            (when("wire_timestamp", "timestamp"), text("wire_quantity", "quantity")),
             _allocations,
         ),
     }

@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
 from unfold.admin import ModelAdmin
 
-_NEWEST = 20
+_NEWEST = 10
 
 
 @dataclass(frozen=True, slots=True)

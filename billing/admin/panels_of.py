@@ -6,7 +6,7 @@ from typing import Any
 
 from django.db.models import F, QuerySet
 
-from billing.admin.columns import badge, instant, label, link, list_url, plain
+from billing.admin.columns import badge, instant, label, link, list_url, plain, purchase
 from billing.admin.panels import Panel, panel
 from billing.admin.tones import (
     AGREEMENT_STATUS,
@@ -51,8 +51,8 @@ def agreements(rows: QuerySet[Agreement], *, more: str) -> Panel:
         "Agreements",
         rows.select_related("product", "customer", "organization"),
         {
-            "Agreement": link,
-            "Organization": lambda row: link(row.organization),
+            "Agreement": lambda row: link(row, purchase(row)),
+            "License": lambda row: row.license_id or "legacy",
             "Status": badge("status", AGREEMENT_STATUS),
             "Active from": lambda row: instant(row.activated_at),
             "Ended": lambda row: instant(row.ended_at),
@@ -132,11 +132,14 @@ def lines(submission: Submission) -> Panel:
     return panel(
         "Records in this call",
         submission.lines.select_related(
-            "record__dimension", "record__agreement__product", "record__agreement__customer"
+            "record__dimension",
+            "record__agreement__product",
+            "record__agreement__customer",
+            "record__agreement__organization",
         ),
         {
             "Record": lambda row: link(row.record),
-            "Agreement": lambda row: link(row.record.agreement),
+            "Agreement": lambda row: link(row.record.agreement, purchase(row.record.agreement)),
             "Dimension": lambda row: row.record.dimension,
             "AWS said": lambda row: link(row, row.status or "no answer"),
             "AWS record id": lambda row: row.aws_record_id or "",

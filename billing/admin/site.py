@@ -15,7 +15,9 @@ from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
+from django.templatetags.static import static
 from django.utils.decorators import method_decorator
+from unfold.dataclasses import Favicon
 from unfold.sites import UnfoldAdminSite
 
 from accounts.models import User
@@ -70,7 +72,12 @@ class OperatorSite(UnfoldAdminSite):
 
     def each_context(self, request: HttpRequest) -> dict[str, Any]:
         context: dict[str, Any] = super().each_context(request)
-        return {**context, "site_title": settings.SITE_NAME, "site_header": f"{settings.SITE_NAME} operators"}
+        return {
+            **context,
+            "site_title": settings.SITE_NAME,
+            "site_header": f"{settings.SITE_NAME} operators",
+            "site_favicons": [Favicon(static("favicon.svg"), rel="icon", type="image/svg+xml")],
+        }
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:
         response: TemplateResponse = super().index(

@@ -6,7 +6,7 @@ from django.contrib import admin
 
 from billing.admin import panels_of
 from billing.admin.base import ReadOnlyAdmin
-from billing.admin.columns import badge, linked, list_url, text_block, when
+from billing.admin.columns import badge, bought, linked, list_url, text, text_block, when
 from billing.admin.panels import Panel
 from billing.admin.site import admin_site
 from billing.admin.tones import SUBMISSION_OUTCOME
@@ -20,7 +20,7 @@ class SubmissionAdmin(ReadOnlyAdmin):
         "record_count",
         badge("outcome", SUBMISSION_OUTCOME),
         "error_code",
-        "aws_request_id",
+        text("aws_request_id", "AWS request id"),
         linked("parent", "half of"),
     )
     list_select_related = ("parent",)
@@ -31,7 +31,7 @@ class SubmissionAdmin(ReadOnlyAdmin):
         "": (
             ("outcome", "record_count"),
             (when("started_at", "sent at"), when("finished_at", "answered at")),
-            ("aws_request_id", "token"),
+            (text("aws_request_id", "AWS request id"), "token"),
             ("error_code", linked("parent", "half of")),
             text_block("error_message"),
         ),
@@ -50,11 +50,16 @@ class SubmissionLineAdmin(ReadOnlyAdmin):
         when("submission__started_at", "sent at"),
         linked("submission"),
         linked("record"),
-        linked("record__agreement"),
-        "status",
-        "aws_record_id",
+        bought("record__agreement"),
+        text("status", "AWS said"),
+        text("aws_record_id", "AWS record id"),
     )
-    list_select_related = ("submission", "record__agreement__product", "record__agreement__customer")
+    list_select_related = (
+        "submission",
+        "record__agreement__product",
+        "record__agreement__customer",
+        "record__agreement__organization",
+    )
     list_filter = ("submission__outcome", "submission__started_at")
     search_fields = ("submission__aws_request_id__exact",)
     search_agreement = "record__agreement"
@@ -62,7 +67,7 @@ class SubmissionLineAdmin(ReadOnlyAdmin):
     sections = {
         "": (
             (linked("submission"), linked("record")),
-            ("status", "aws_record_id"),
-            linked("record__agreement"),
+            (text("status", "AWS said"), text("aws_record_id", "AWS record id")),
+            bought("record__agreement"),
         ),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.contrib import admin
 
 from billing.admin.base import ReadOnlyAdmin
-from billing.admin.columns import badge, linked, quantity, when
+from billing.admin.columns import badge, bought, linked, quantity, when
 from billing.admin.site import admin_site
 from billing.admin.tones import DISPOSITION
 from billing.models import UsageEvent
@@ -15,7 +15,7 @@ from billing.models import UsageEvent
 class UsageEventAdmin(ReadOnlyAdmin):
     list_display = (
         when("occurred_at", "used at"),
-        linked("agreement"),
+        bought(),
         linked("organization"),
         "dimension",
         quantity("quantity"),
@@ -27,6 +27,7 @@ class UsageEventAdmin(ReadOnlyAdmin):
         "organization",
         "agreement__product",
         "agreement__customer",
+        "agreement__organization",
         "dimension",
         "metering_record",
     )
@@ -43,7 +44,7 @@ class UsageEventAdmin(ReadOnlyAdmin):
     sections = {
         "": (
             (quantity("quantity"), linked("dimension")),
-            (linked("agreement"), linked("organization")),
+            (bought(), linked("organization")),
             (when("occurred_at", "used at"), when("recorded_at")),
             ("disposition", linked("metering_record")),
             "key",

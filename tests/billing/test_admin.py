@@ -366,8 +366,8 @@ def test_a_long_history_is_cut_and_says_so(client, operator, one_of_each, acme):
 
     page = client.get(page_url(record)).content.decode()
 
-    assert "The first 20 are here: see all" in page
-    assert page.count("more-") == 20
+    assert "The first 10 are here: see all" in page
+    assert page.count("more-") == 10
 
 
 def test_a_system_stream_of_the_trail_has_no_agreement_to_link_to(client, operator):
