@@ -1,3 +1,3 @@
 """Lets tests beside the code they test (marketplace_saas/example) use the project's fixtures too."""
 
-pytest_plugins = ["tests.plugin", "tests.chromium"]
+pytest_plugins = ["billing.simulator.pytest_plugin", "tests.plugin", "tests.chromium"]
