@@ -12,6 +12,7 @@ _SIMULATED_SERVICES = (
     "AWS_ENDPOINT_URL_MARKETPLACE_METERING",
     "AWS_ENDPOINT_URL_MARKETPLACE_ENTITLEMENT_SERVICE",
     "AWS_ENDPOINT_URL_MARKETPLACE_AGREEMENT",
+    "AWS_ENDPOINT_URL_SQS",
 )
 
 
@@ -44,6 +45,11 @@ def _problems(settings: dict[str, Any]) -> list[str]:
         found.append("DATABASE_URL is SQLite: set it to a PostgreSQL address, postgres://…")
     if not settings["REDIS_URL"]:
         found.append("REDIS_URL is missing: rate limits and the job queue are shared through Redis")
+    found += [
+        f"MARKETPLACE_EVENT_QUEUES names {url}: an SQS address starts with https://"
+        for url in settings["MARKETPLACE_EVENT_QUEUES"]
+        if not url.startswith("https://")
+    ]
     if not settings["EMAIL_BACKEND"].endswith("smtp.EmailBackend"):
         found.append("EMAIL_URL must name a mail server, smtp+tls://…: buyers sign in with mailed codes")
     found += [
