@@ -1,1 +1,1 @@
-"""The example product: reports, billed by the page. Delete this folder and its line in urls.py to be rid of it."""
+"""The example product: reports, billed by the page. Delete this folder and its line in urls.py to drop it."""

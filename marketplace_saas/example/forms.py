@@ -14,13 +14,16 @@ from django.utils.dateparse import parse_datetime
 class ReportForm(forms.Form):
     title = forms.CharField(max_length=100, initial="Quarterly figures")
     pages = forms.IntegerField(min_value=1, max_value=500, initial=3)
-    team = forms.RegexField(r"^[A-Za-z0-9 ._-]*$", max_length=50, required=False, help_text="Shown on the AWS bill.")
+    team = forms.RegexField(
+        r"^[A-Za-z0-9 ._-]*$", max_length=50, required=False, help_text="Shown on the AWS bill."
+    )
     # Made when the form is shown: sent twice, it is the same report, billed once.
     request_key = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
 
 
 @dataclass(frozen=True, slots=True)
 class RenderJob:
+    line: int
     key: str
     finished_at: datetime
     pages: Decimal
@@ -54,5 +57,7 @@ class RenderLogForm(forms.Form):
         except (ValueError, InvalidOperation) as error:
             raise forms.ValidationError(f"Line {number} has a malformed time or number.") from error
         if finished_at is None or finished_at.tzinfo is None:
-            raise forms.ValidationError(f"Line {number}: the time needs a time zone, as in 2026-11-23T09:30:00Z.")
-        return RenderJob(f"render:{key}", finished_at, quantity, team)
+            raise forms.ValidationError(
+                f"Line {number}: the time needs a time zone, as in 2026-11-23T09:30:00Z."
+            )
+        return RenderJob(number, f"render:{key}", finished_at, quantity, team)

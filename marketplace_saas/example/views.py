@@ -11,14 +11,13 @@ from django.db import transaction
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
-from django.views.decorators.http import require_POST
 
 from accounts.access import TenantRequest, organization_required
 from accounts.adapter import get_adapter
 from accounts.models import Organization
 from billing import gates, usage
-from billing.models import Agreement, UsageEvent
-from marketplace_saas.example.forms import RenderLogForm, ReportForm
+from billing.models import Agreement
+from marketplace_saas.example.forms import RenderJob, RenderLogForm, ReportForm
 
 
 @organization_required
@@ -34,7 +33,6 @@ def reports(request: TenantRequest) -> HttpResponse:
                 form.cleaned_data["pages"],
                 key=f"report:{form.cleaned_data['request_key']}",
                 team=form.cleaned_data["team"],
-                occurred_at=timezone.now(),
             )
         except usage.UsageRefused as refused:
             form.add_error(None, str(refused))
@@ -44,24 +42,19 @@ def reports(request: TenantRequest) -> HttpResponse:
     return _page(request, form=form, report=report)
 
 
-@require_POST
 @organization_required
 @gates.requires("reports")
 def upload_log(request: TenantRequest) -> HttpResponse:
     """Take in a render machine's log, all of it or nothing. The same log again counts once."""
+    if request.method != "POST":  # somebody reloads the address of a refused log
+        return redirect("example:reports", request.membership.organization.slug)
     form = RenderLogForm(request.POST)
     if form.is_valid():
         try:
             with transaction.atomic():
                 for job in form.cleaned_data["log"]:
-                    _record(
-                        request.membership.organization,
-                        job.pages,
-                        key=job.key,
-                        team=job.team,
-                        occurred_at=job.finished_at,
-                    )
-        except usage.UsageRefused as refused:
+                    _record_job(request.membership.organization, job)
+        except RefusedLine as refused:
             form.add_error("log", str(refused))
         else:
             messages.success(request, f"{len(form.cleaned_data['log'])} render jobs recorded.")
@@ -69,19 +62,40 @@ def upload_log(request: TenantRequest) -> HttpResponse:
     return _page(request, log_form=form)
 
 
+class RefusedLine(Exception):
+    """A line of the log that is not usage; the text names the line."""
+
+
+def _record_job(organization: Organization, job: RenderJob) -> None:
+    try:
+        _record(organization, job.pages, key=job.key, team=job.team, occurred_at=job.finished_at)
+    except usage.UsageRefused as refused:
+        raise RefusedLine(f"Line {job.line}: {refused}") from refused
+
+
 def _record(
-    organization: Organization, pages: Decimal | int, *, key: str, team: str, occurred_at: datetime
-) -> UsageEvent:
+    organization: Organization,
+    pages: Decimal | int,
+    *,
+    key: str,
+    team: str,
+    occurred_at: datetime | None = None,
+) -> None:
     """Record pages. With several purchases that bill pages, the oldest one that was active then pays."""
-    payers = [
-        agreement
-        for agreement in usage.agreements_with(organization, "pages")
-        if agreement.is_metered_at(occurred_at)
-    ]
-    oldest: Agreement | None = payers[-1] if payers else None
+    billing_pages = usage.agreements_with(organization, "pages")
+    if not billing_pages:
+        return  # a plan with a flat price counts nothing
+    instant = occurred_at or timezone.now()
+    payers: list[Agreement] = [agreement for agreement in billing_pages if agreement.is_metered_at(instant)]
     tags = {"team": team} if team else {}
-    return usage.record(
-        organization, "pages", pages, key=key, tags=tags, occurred_at=occurred_at, agreement=oldest
+    usage.record(
+        organization,
+        "pages",
+        pages,
+        key=key,
+        tags=tags,
+        occurred_at=occurred_at,
+        agreement=payers[-1] if payers else None,
     )
 
 
