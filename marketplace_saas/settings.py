@@ -18,7 +18,7 @@ from marketplace_saas import production
 BASE_DIR = Path(__file__).resolve().parent.parent
 
 # The demo and the tests set ENV_FILE to nothing: they never see a developer's own values.
-env = environ.Env()
+env = environ.Env()  # type: ignore[no-untyped-call]  # environ is partly annotated
 _env_file = os.environ.get("ENV_FILE", str(BASE_DIR / ".env"))
 if _env_file and Path(_env_file).exists():
     env.read_env(_env_file)
@@ -48,7 +48,9 @@ SIGNUP_WITHOUT_PURCHASE = env.bool("SIGNUP_WITHOUT_PURCHASE", default=True)
 
 # --- What the product sells ------------------------------------------------------------------------------
 # The products and dimensions of the AWS listing: `manage.py load_catalog` copies the file to the database.
-MARKETPLACE_CATALOG = Path(env.str("MARKETPLACE_CATALOG", default=str(BASE_DIR / "marketplace_saas/catalog.json")))
+MARKETPLACE_CATALOG = Path(
+    env.str("MARKETPLACE_CATALOG", default=str(BASE_DIR / "marketplace_saas/catalog.json"))
+)
 
 # Feature -> what grants it. `dimensions`: an entitlement to any of them. `products`: a subscription has no
 # entitlements, so an active agreement of one of these product codes is enough. `quota`: the dimension whose

@@ -1,7 +1,7 @@
 """Fixtures for every test: AWS on this machine, the catalog, the standing cast.
 
-The cast: ``acme`` is an organization, ``acme_admin`` owns it, ``acme_member`` is on the team, ``outsider`` must
-see nothing of it.
+The cast: ``acme`` is an organization, ``acme_admin`` owns it, ``acme_member`` is on the team, ``outsider``
+must see nothing of it.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`make test`: every test on SQLite, and again on PostgreSQL with Redis where they answer.
 
-Each run is named. Where PostgreSQL or Redis does not answer, the run is skipped and says why; with CI set that
-is an error. Only the test database `test_marketplace_saas` is created, and Redis is never flushed.
+Each run is named. Where PostgreSQL or Redis does not answer, the run is skipped and says why; with CI set
+that is an error. Only the test database `test_marketplace_saas` is created, and Redis is never flushed.
 """
 
 from __future__ import annotations
@@ -43,7 +43,18 @@ def main(arguments: list[str]) -> int:
 def run(name: str, environment: Mapping[str, str], arguments: list[str]) -> int:
     print(f"\n=== {name} " + "=" * (90 - len(name)), flush=True)
     settings = {name: value for name, value in {**os.environ, **environment}.items() if value}
-    command = [sys.executable, "-m", "pytest", "-n", "2", "--dist", "loadfile", "--cov", "--cov-report=", *arguments]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-n",
+        "2",
+        "--dist",
+        "loadfile",
+        "--cov",
+        "--cov-report=",
+        *arguments,
+    ]
     # Data of the two runs is combined afterwards: some lines are for one database only.
     settings["COVERAGE_FILE"] = f".coverage.{name}"
     return subprocess.run(command, env=settings, check=False).returncode

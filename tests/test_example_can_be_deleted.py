@@ -26,9 +26,24 @@ def test_the_other_tests_stay_green_without_the_example(tmp_path):
     assert len(kept) == len(lines) - 1
     urls.write_text("\n".join(kept) + "\n")
 
-    environment = {name: value for name, value in os.environ.items() if name not in ("DATA_DIR", "COVERAGE_FILE")}
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("DATA_DIR", "COVERAGE_FILE")
+    }
     rest = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "-m", "not slow", "-p", "no:cacheprovider"],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-n",
+            "2",
+            "--dist",
+            "loadfile",
+            "-m",
+            "not slow",
+            "-p",
+            "no:cacheprovider",
+        ],
         cwd=tmp_path,
         env=environment,
         capture_output=True,

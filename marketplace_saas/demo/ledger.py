@@ -36,7 +36,11 @@ def compare(invoice: dict[str, Any]) -> list[Row]:
     }
     used = (
         UsageEvent.objects.values(
-            "agreement_id", "agreement__license_arn", "agreement__organization__name", "dimension_id", "dimension__key"
+            "agreement_id",
+            "agreement__license_arn",
+            "agreement__organization__name",
+            "dimension_id",
+            "dimension__key",
         )
         .annotate(recorded=Sum("quantity"))
         .order_by("agreement_id", "dimension_id")
@@ -68,7 +72,11 @@ def compare(invoice: dict[str, Any]) -> list[Row]:
 def table(rows: list[Row]) -> list[str]:
     """The rows as lines of text, numbers to the right."""
     cells = [
-        (row.customer, row.dimension, *map(quantity_text, (row.recorded, row.included, row.metered, row.billed)))
+        (
+            row.customer,
+            row.dimension,
+            *map(quantity_text, (row.recorded, row.included, row.metered, row.billed)),
+        )
         for row in rows
     ]
     widths = [max(len(line[column]) for line in (_HEADINGS, *cells)) for column in range(len(_HEADINGS))]

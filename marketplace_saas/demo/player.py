@@ -142,7 +142,9 @@ def play(stage: Stage) -> list[Buyer]:
     say, aws = stage.say, stage.aws
     ada = Buyer(stage, name="Ada", email="ada@northwind.example", company="Northwind", account="210987654321")
     bram = Buyer(stage, name="Bram", email="bram@lumen.example", company="Lumen Labs", account="345678901234")
-    chen = Buyer(stage, name="Chen", email="chen@harbor.example", company="Harbor & Co", account="456789012345")
+    chen = Buyer(
+        stage, name="Chen", email="chen@harbor.example", company="Harbor & Co", account="456789012345"
+    )
 
     ada.subscribe("reports-flex", included_pages=100)
     say("Ada buys Acme Reports Flex with 100 pages on AWS Marketplace, and AWS sends her browser to us")
@@ -171,15 +173,13 @@ def play(stage: Stage) -> list[Buyer]:
         run=tasks.poll_events,
     )
     say("AWS's events arrive by SQS: all four agreements are active")
-    stage.until(
-        lambda: _entitled(ada, bram) == 4, "The reading of the entitlements", run=tasks.run_effects
-    )
+    stage.until(lambda: _entitled(ada, bram) == 4, "The reading of the entitlements", run=tasks.run_effects)
     say("Entitlements are read from AWS: 100 and 50 included pages, reports, 5 seats")
     for buyer in buyers:
         buyer.open_product()
     say("The product page opens for all three, because of what they bought")
 
-    # From here on AWS's clock is 40 minutes back: the last finished hour is behind it, and it takes its usage.
+    # From here on AWS's clock is 40 minutes back: it has the last finished hour behind it.
     aws.set_offset(-2400)
     half_past = _finished_hour() + timedelta(minutes=30)
     ada.upload(("n-1", half_past, "85", "finance"), ("n-2", half_past, "45", "research"))
@@ -211,9 +211,7 @@ def play(stage: Stage) -> list[Buyer]:
 
 
 def _entitled(*buyers: Buyer) -> int:
-    return sum(
-        agreement.entitlements.current().count() for buyer in buyers for agreement in buyer.agreements
-    )
+    return sum(agreement.entitlements.current().count() for buyer in buyers for agreement in buyer.agreements)
 
 
 def _finished_hour() -> datetime:

@@ -60,7 +60,9 @@ class Children:
             if process.poll() is not None:
                 log = self._folder / f"{name}.log"
                 tail = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
-                raise ProcessProblem(f"{name} stopped with status {process.returncode}. The end of {log}:\n{tail}")
+                raise ProcessProblem(
+                    f"{name} stopped with status {process.returncode}. The end of {log}:\n{tail}"
+                )
 
     def wait_for(self, url: str) -> None:
         """Until ``url`` answers 200."""

@@ -59,7 +59,7 @@ def test_a_signed_in_buyer_is_still_signed_in_after_the_cross_site_post(buyer, a
     )
     buyer.subscribe("reports-payg", account="345678901234")
 
-    # The browser did not send the session with AWS's POST, so the test means something; and it is still there.
+    # The browser did not send the session with AWS's POST, and yet it is still there.
     assert posted_cookies == [""]
     cookies = {cookie["name"]: cookie["value"] for cookie in page.context.cookies()}
     assert cookies["sessionid"] == session_before

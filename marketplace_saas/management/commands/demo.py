@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import requests
-from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
@@ -61,7 +60,13 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             self.stdout.write("\nStopping.")
             return
-        except (ProcessProblem, StoryProblem, PageProblem, ControlError, requests.RequestException) as problem:
+        except (
+            ProcessProblem,
+            StoryProblem,
+            PageProblem,
+            ControlError,
+            requests.RequestException,
+        ) as problem:
             raise CommandError(f"{problem}\nThe logs are in {folder / 'log'}.") from problem
         finally:
             children.stop()
@@ -134,10 +139,7 @@ def _prepare() -> None:
     with (folder / "log/setup.log").open("w") as log, redirect_stdout(log), redirect_stderr(log):
         call_command("migrate", verbosity=1, stdout=log)
         call_command("load_catalog", stdout=log)
-    operator = User.objects.create_superuser(OPERATOR, PASSWORD, name="Olga Operator")
-    EmailAddress.objects.get_or_create(
-        user=operator, email=OPERATOR, defaults={"verified": True, "primary": True}
-    )
+    User.objects.create_superuser(OPERATOR, PASSWORD, name="Olga Operator")
 
 
 def _log_to(file: Path) -> None:
