@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
@@ -153,8 +153,6 @@ def _quantity(quantity: Decimal | int | str) -> Decimal:
         amount = None if isinstance(quantity, bool) else _QUANTITY.to_python(quantity)
     except ValidationError as error:
         raise UsageRefused(f"quantity: {' '.join(error.messages)}") from error
-    except InvalidOperation as error:
-        raise UsageRefused(f"quantity: {quantity} has too many digits.") from error
     if amount is None:
         raise UsageRefused("quantity: give a Decimal, an int or text.")
     if not 0 <= amount <= limits.MAX_QUANTITY:

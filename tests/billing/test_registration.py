@@ -130,6 +130,7 @@ def test_a_fresh_token_of_the_same_purchase_is_another_arrival_of_it(aws, client
     land(client, aws.control.token(bought.agreement_id))
 
     assert (Registration.objects.count(), Agreement.objects.count()) == (2, 1)
+    assert client.get(WELCOME).content.decode().count("Acme Reports Flex</h2>") == 1
 
 
 @pytest.mark.django_db(transaction=True)
@@ -491,6 +492,14 @@ def test_the_token_is_in_no_error_mail_of_what_breaks_before_the_view(aws, setti
     [letter] = mail.outbox
     assert "shown" in letter.body
     assert token[:40] not in letter.body
+
+
+def test_error_mails_of_other_forms_show_what_was_sent(db, settings):
+    settings.ADMINS = [("Operators", "ops@acme.example")]
+
+    Client().post("/accounts/login/", {"login": "ada@acme.example"}, headers={"host": "evil.example"})
+
+    assert "ada@acme.example" in mail.outbox[0].body
 
 
 # --- Who may post ------------------------------------------------------------------------------------------
