@@ -1,7 +1,7 @@
 """The right to be the only runner of a job, for a while, with a fencing token.
 
 Time is the database's, so that machines with different clocks agree. A runner that was paused past its lease
-finds out by ``renew``; and what it writes meanwhile is conditional on its token, which is no longer the newest.
+finds out by ``renew``; what it writes meanwhile is conditional on its token, which is no longer the newest.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from accounts.models import Organization
 from billing import usage
@@ -22,6 +22,7 @@ from billing.aws.types import (
     UsageOutcome,
 )
 from billing.aws.window import accepted_until, hour_of
+from billing.customers import license_id
 from billing.models import (
     Agreement,
     Entitlement,
@@ -37,6 +38,9 @@ BEGIN = NOON - timedelta(days=2)
 REGION = "us-east-1"
 
 _numbers = itertools.count(1)
+
+if TYPE_CHECKING:
+    from tests.plugin import Aws
 
 
 def license_arn(number: int | str) -> str:
@@ -76,6 +80,22 @@ def make_agreement(
         entitlements_read_at=entitlements_read_at,
         **{"status": status, "agreement_id": f"agmt-{number}", **identity, **fields},
     )
+
+
+def bought_agreement(
+    aws: Aws,
+    catalog: dict[str, Product],
+    organization: Organization,
+    product_code: str = "reports-payg",
+    **options: Any,
+) -> Agreement:
+    """An agreement that the simulator knows too, begun at BEGIN."""
+    bought = aws.buy(product_code, started_at=BEGIN, **options)
+    ids: dict[str, Any] = {"agreement_id": bought.agreement_id, "activated_at": BEGIN + timedelta(seconds=5)}
+    if bought.license_arn is not None:
+        ids |= {"license_arn": bought.license_arn, "license_id": license_id(bought.license_arn)}
+    agreement = make_agreement(catalog, organization, product_code, account=bought.aws_account_id, **ids)
+    return agreement
 
 
 def use(
@@ -128,9 +148,9 @@ def make_record(
     )
     return MeteringRecord.objects.create(
         agreement=agreement,
-        dimension=agreement.product.dimensions.get(key="pages"),
         hour=hour_of(hour),
         **{
+            "dimension": agreement.product.dimensions.get(key="pages"),
             "used": amount,
             "included": 0,
             "quantity": amount,
