@@ -14,7 +14,9 @@ from typing import Any
 
 import pytest
 from allauth.account.models import EmailAddress
+from allauth.mfa.models import Authenticator
 from django.conf import settings
+from django.core.cache import cache
 from django.db import connection
 from django.utils import timezone
 from pytest_django.plugin import blocking_manager_key
@@ -56,6 +58,11 @@ def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> 
     if nextitem is not None and _is_transactional(item):
         with item.config.stash[blocking_manager_key].unblock():
             triggers.install(connection)
+
+
+@pytest.fixture(autouse=True)
+def _nobody_is_rate_limited_yet() -> None:
+    cache.clear()  # always this process's own: see CACHES in tests/settings.py
 
 
 @pytest.fixture
@@ -129,6 +136,14 @@ def acme(acme_admin: User) -> Organization:
 def acme_member(acme: Organization, make_user: Callable[..., User]) -> User:
     user = make_user("bob@acme.example", name="Bob")
     Membership.objects.create(organization=acme, user=user, role=Membership.Role.MEMBER)
+    return user
+
+
+@pytest.fixture
+def operator(make_user: Callable[..., User]) -> User:
+    """Staff with a second factor, which production asks for."""
+    user = make_user("olga@seller.example", name="Olga", is_staff=True, is_superuser=True)
+    Authenticator.objects.create(user=user, type=Authenticator.Type.TOTP, data={"secret": "x"})
     return user
 
 
