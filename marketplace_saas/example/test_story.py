@@ -1,4 +1,4 @@
-"""The story that `make demo` plays, replayed here with every task run in place, and read in admin afterwards."""
+"""The story that `make demo` plays, with every task run in place, and read in admin afterwards."""
 
 from decimal import Decimal
 
