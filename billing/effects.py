@@ -6,7 +6,7 @@ A crash between the two loses nothing, and doing one twice changes nothing.
 from __future__ import annotations
 
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from django.db.models import F
 
@@ -19,7 +19,12 @@ logger = logging.getLogger(__name__)
 
 
 def owe(
-    agreement: Agreement, kind: Effect.Kind, *, cause: str, caused_at: datetime, due_at: datetime | None = None
+    agreement: Agreement,
+    kind: Effect.Kind,
+    *,
+    cause: str,
+    caused_at: datetime,
+    due_at: datetime | None = None,
 ) -> None:
     """Owe ``kind`` once for this ``cause``. Runs inside the transaction of the change."""
     Effect.objects.get_or_create(
@@ -38,13 +43,24 @@ def run_due(marketplace: Marketplace, *, now: datetime) -> int:
             _do(effect, marketplace, now=now)
         except MarketplaceError as error:
             logger.warning("Effect %s of agreement %s: %s", effect.pk, effect.agreement_id, error.code)
-            Effect.objects.filter(pk=effect.pk).update(attempts=F("attempts") + 1, error=f"{error.code}: {error.message}")
+            _put_off(effect, f"{error.code}: {error.message}", now=now)
+            continue
+        except Exception as error:  # one effect's trouble must not keep the others from being done
+            logger.exception("Effect %s of agreement %s failed", effect.pk, effect.agreement_id)
+            _put_off(effect, f"{type(error).__name__}: {error}", now=now)
             continue
         Effect.objects.filter(pk=effect.pk, state=Effect.State.DUE).update(
             state=Effect.State.DONE, done_at=now, attempts=F("attempts") + 1, error=""
         )
         done += 1
     return done
+
+
+def _put_off(effect: Effect, error: str, *, now: datetime) -> None:
+    pause = min(timedelta(minutes=10), timedelta(seconds=15) * 2 ** min(effect.attempts, 10))
+    Effect.objects.filter(pk=effect.pk, state=Effect.State.DUE).update(
+        attempts=F("attempts") + 1, error=error, due_at=now + pause
+    )
 
 
 def _do(effect: Effect, marketplace: Marketplace, *, now: datetime) -> None:

@@ -13,8 +13,10 @@ from datetime import datetime
 from django.db import transaction
 
 from billing import audit, customers
+from billing.aws.errors import MarketplaceError
 from billing.aws.types import EntitlementFilter, EntitlementValue, GrantedEntitlement, Marketplace
-from billing.models import Agreement, Entitlement
+from billing.customers import license_id
+from billing.models import Agreement, Effect, Entitlement
 
 logger = logging.getLogger(__name__)
 
@@ -33,14 +35,26 @@ def sync(
     ``now``. Returns whether the reading was applied: one that began before the last applied one is not.
     Raises MarketplaceError.
     """
-    began_at = now
-    which = _filter(agreement)
-    rows = marketplace.get_entitlements(which)
+    rows = _read(agreement, marketplace)
     current = {row.dimension_key for row in agreement.entitlements.current()}
     if current - {row.dimension for row in rows}:
         # Something is gone. Before access is taken away, AWS must say so twice.
-        rows = marketplace.get_entitlements(which)
-    return _apply(agreement.pk, rows, began_at=began_at, since=since or now, because=because)
+        rows = _read(agreement, marketplace)
+    since = since or _announced_at(agreement) or now
+    return _apply(agreement.pk, rows, began_at=now, since=since, because=because)
+
+
+def sync_all(marketplace: Marketplace, *, now: datetime) -> None:
+    """Read every live agreement's entitlements anew: what no event told of is found here."""
+    for agreement in Agreement.objects.live().select_related("product", "customer"):
+        if not agreement.product.has_entitlements:
+            continue
+        try:
+            sync(agreement, marketplace=marketplace, now=now)
+        except MarketplaceError as error:
+            logger.warning("Entitlements of agreement %s: %s", agreement.pk, error.code)
+        except Exception:  # one agreement's trouble must not keep the others from being read
+            logger.exception("Entitlements of agreement %s could not be synced", agreement.pk)
 
 
 def entitlement_at(agreement: Agreement, dimension_key: str, instant: datetime) -> Entitlement | None:
@@ -48,8 +62,24 @@ def entitlement_at(agreement: Agreement, dimension_key: str, instant: datetime) 
     return agreement.entitlements.at(instant).filter(dimension_key=dimension_key).first()
 
 
+def _read(agreement: Agreement, marketplace: Marketplace) -> list[GrantedEntitlement]:
+    rows = marketplace.get_entitlements(_filter(agreement))
+    if agreement.identity == Agreement.Identity.LEGACY:
+        return rows
+    if agreement.license_arn is not None:
+        return rows
+    # Asked for by account, AWS names the rows of all licenses that the account has.
+    return [row for row in rows if row.license_arn and license_id(row.license_arn) == agreement.license_id]
+
+
+def _announced_at(agreement: Agreement) -> datetime | None:
+    """When AWS said that something changed, if that has not been read yet."""
+    owed = agreement.effects.filter(kind=Effect.Kind.SYNC_ENTITLEMENTS, state=Effect.State.DUE)
+    return owed.order_by("caused_at").values_list("caused_at", flat=True).first()
+
+
 def _filter(agreement: Agreement) -> EntitlementFilter:
-    if agreement.identity == Agreement.Identity.LICENSE:
+    if agreement.license_arn is not None and agreement.identity == Agreement.Identity.LICENSE:
         return EntitlementFilter(agreement.product.code, license_arn=agreement.license_arn)
     return EntitlementFilter(
         agreement.product.code,
@@ -60,7 +90,12 @@ def _filter(agreement: Agreement) -> EntitlementFilter:
 
 @transaction.atomic
 def _apply(
-    agreement_pk: int, rows: Sequence[GrantedEntitlement], *, began_at: datetime, since: datetime, because: str
+    agreement_pk: int,
+    rows: Sequence[GrantedEntitlement],
+    *,
+    began_at: datetime,
+    since: datetime,
+    because: str,
 ) -> bool:
     agreement = customers.lock(agreement_pk)
     if agreement.entitlements_read_at is not None and began_at <= agreement.entitlements_read_at:
@@ -68,6 +103,9 @@ def _apply(
         return False
     current = {row.dimension_key: row for row in agreement.entitlements.current()}
     granted = {row.dimension: row for row in rows}
+    if agreement.entitlements_read_at is None and agreement.activated_at is not None:
+        # What the first reading finds was bought with the agreement, however late it is read.
+        since = min(since, agreement.activated_at)
     changes: dict[str, str] = {}
     for key in sorted(current.keys() | granted.keys()):
         old, new = current.get(key), granted.get(key)
@@ -91,7 +129,9 @@ def _apply(
     agreement.entitlements_read_at = began_at
     agreement.save(update_fields=["entitlements_read_at"])
     if changes:
-        audit.record(agreement, "entitlements_changed", by="aws", at=began_at, because=because, changes=changes)
+        audit.record(
+            agreement, "entitlements_changed", by="aws", at=began_at, because=because, changes=changes
+        )
     return True
 
 

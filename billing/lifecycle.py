@@ -6,6 +6,7 @@ from everything known, ordered by (time, type, id), and the same events always g
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
@@ -17,6 +18,8 @@ from billing import audit, customers, effects, metering
 from billing.aws.limits import FINAL_WINDOW
 from billing.models import Agreement, Effect, MarketplaceEvent
 from billing.notifications import Notification, Type
+
+logger = logging.getLogger(__name__)
 
 Status = Agreement.Status
 
@@ -54,7 +57,8 @@ def _step(state: State, event: Notification) -> State:
         term_ends_at=event.ends_at or state.term_ends_at,
     )
     match event.type:
-        case Type.LICENSE_UPDATED if state.status in (Status.PENDING, Status.FAILED):
+        # Not after an end: an ended agreement never comes back, its buyer gets another one.
+        case Type.LICENSE_UPDATED if state.status in (Status.PENDING, Status.FAILED) and not state.ended_at:
             return replace(state, status=Status.ACTIVE, activated_at=state.activated_at or at)
         case Type.SUBSCRIBED if state.status != Status.ENDED:
             # Also "unsubscribed and at once subscribed again": the ending is called off.
@@ -71,8 +75,9 @@ def _step(state: State, event: Notification) -> State:
             return _ending(state, at)
         case Type.DEPROVISIONED | Type.UNSUBSCRIBE_PENDING:
             return _ending(replace(state, metering_closes_at=None), at)
-        case Type.UNSUBSCRIBED if state.activated_at is not None:
-            return replace(state, status=Status.ENDED, ended_at=state.ended_at or at)
+        case Type.UNSUBSCRIBED:
+            ended = Status.FAILED if state.activated_at is None else Status.ENDED
+            return replace(state, status=ended, ended_at=state.ended_at or at)
         case Type.WINDOW_OVER if state.metering_closes_at is not None and at >= state.metering_closes_at:
             return replace(state, status=Status.ENDED)
     return state
@@ -81,7 +86,7 @@ def _step(state: State, event: Notification) -> State:
 def _ending(state: State, at: datetime) -> State:
     if state.activated_at is None:
         # Never active: there is no usage to wait for.
-        return replace(state, status=Status.FAILED)
+        return replace(state, status=Status.FAILED, ended_at=state.ended_at or at)
     return replace(
         state,
         status=Status.ENDED if state.status == Status.ENDED else Status.ENDING,
@@ -97,7 +102,7 @@ def apply(event: MarketplaceEvent, agreement: Agreement, *, now: datetime) -> No
     event.state = MarketplaceEvent.State.APPLIED
     event.error = ""
     event.save(update_fields=["agreement", "state", "error"])
-    _refold(agreement, now=now)
+    _refold(agreement, by="clock" if event.channel == MarketplaceEvent.Channel.CLOCK else "aws", now=now)
     notification = Notification.from_json(event.payload)
     if (
         notification.type in (Type.LICENSE_UPDATED, Type.SUBSCRIBED, Type.ENTITLEMENT_UPDATED, Type.AMENDED)
@@ -108,6 +113,7 @@ def apply(event: MarketplaceEvent, agreement: Agreement, *, now: datetime) -> No
             Effect.Kind.SYNC_ENTITLEMENTS,
             cause=f"{event.channel}:{event.source_id}",
             caused_at=event.occurred_at,
+            due_at=now,
         )
 
 
@@ -123,7 +129,8 @@ def replay_waiting(agreement: Agreement, *, now: datetime) -> None:
             payload__product_code=agreement.product.code,
             payload__customer_identifier=agreement.customer.customer_identifier,
         )
-    for event in MarketplaceEvent.objects.filter(mine, state=MarketplaceEvent.State.WAITING):
+    waiting = MarketplaceEvent.objects.filter(mine, state=MarketplaceEvent.State.WAITING)
+    for event in waiting.order_by("occurred_at", "pk"):
         apply(event, agreement, now=now)
 
 
@@ -131,31 +138,39 @@ def advance(*, now: datetime) -> None:
     """Let the clock speak: store a window's end as an event, so that the fold stays the whole truth."""
     over = Agreement.objects.filter(status=Status.ENDING, metering_closes_at__lte=now)
     for pk in over.values_list("pk", flat=True):
-        with transaction.atomic():
-            agreement = customers.lock(pk)
-            if agreement.status != Status.ENDING or agreement.metering_closes_at is None:
-                continue
-            notification = Notification(
-                channel=MarketplaceEvent.Channel.CLOCK,
-                source_id=f"window-over:{agreement.pk}:{agreement.metering_closes_at.isoformat()}",
-                type=Type.WINDOW_OVER,
-                name="Metering window over",
-                occurred_at=agreement.metering_closes_at,
-            )
-            event, _ = MarketplaceEvent.objects.get_or_create(
-                channel=notification.channel,
-                source_id=notification.source_id,
-                defaults={
-                    "kind": notification.name,
-                    "occurred_at": notification.occurred_at,
-                    "received_at": now,
-                    "payload": notification.to_json(),
-                },
-            )
-            apply(event, agreement, now=now)
+        try:
+            _end_window(pk, now=now)
+        except Exception:  # one agreement's trouble must not keep the others from ending
+            logger.exception("The end of agreement %s could not be applied", pk)
 
 
-def _refold(agreement: Agreement, *, now: datetime) -> None:
+@transaction.atomic
+def _end_window(agreement_pk: int, *, now: datetime) -> None:
+    agreement = customers.lock(agreement_pk)
+    closes_at = agreement.metering_closes_at
+    if agreement.status != Status.ENDING or closes_at is None or closes_at > now:
+        return  # it was called off, or put off, while we waited for the lock
+    notification = Notification(
+        channel=MarketplaceEvent.Channel.CLOCK,
+        source_id=f"window-over:{agreement.pk}:{closes_at.isoformat()}",
+        type=Type.WINDOW_OVER,
+        name="Metering window over",
+        occurred_at=closes_at,
+    )
+    event, _ = MarketplaceEvent.objects.get_or_create(
+        channel=notification.channel,
+        source_id=notification.source_id,
+        defaults={
+            "kind": notification.name,
+            "occurred_at": notification.occurred_at,
+            "received_at": now,
+            "payload": notification.to_json(),
+        },
+    )
+    apply(event, agreement, now=now)
+
+
+def _refold(agreement: Agreement, *, by: str, now: datetime) -> None:
     stored = agreement.events.filter(state=MarketplaceEvent.State.APPLIED)
     state = fold(Notification.from_json(payload) for payload in stored.values_list("payload", flat=True))
     before = {field.name: getattr(agreement, field.name) for field in fields(State)}
@@ -167,11 +182,17 @@ def _refold(agreement: Agreement, *, now: datetime) -> None:
     agreement.save(update_fields=changed)
     if "status" in changed:
         audit.record(
-            agreement, "status_changed", by="aws", at=now, before=str(before["status"]), after=str(state.status)
+            agreement, "status_changed", by=by, at=now, before=str(before["status"]), after=str(state.status)
         )
     if "metering_closes_at" in changed:
         metering.recompute_deadlines(agreement)
-    if state.ended_at is not None and {"ended_at", "metering_closes_at"} & set(changed):
+    if state.activated_at is not None and {"activated_at", "ended_at"} & set(changed):
+        metering.reopen_usage(agreement, now=now)
+    if (
+        state.activated_at is not None
+        and state.ended_at is not None
+        and {"ended_at", "metering_closes_at"} & set(changed)
+    ):
         _owe_flush(agreement, ended_at=state.ended_at, now=now)
 
 

@@ -10,7 +10,8 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
+from typing import Any
 
 from django.db import transaction
 from django.db.models import Q, Sum
@@ -19,13 +20,16 @@ from billing import allocations, audit, customers
 from billing.aws import wire
 from billing.aws.limits import MAX_QUANTITY
 from billing.aws.window import HOUR, accepted_until, hour_of, month_of
-from billing.models import Agreement, Dimension, MeteringRecord, UsageEvent
+from billing.models import Agreement, Dimension, Effect, MeteringRecord, UsageEvent
+from billing.models.fields import PLACES
 
 logger = logging.getLogger(__name__)
 
 # After an end: late usage of the last hour may still come in, but the window closes in an hour.
 SETTLE_TIME = timedelta(minutes=10)
 SETTLE_MARGIN = timedelta(minutes=15)
+
+_MORE_THAN_ANYBODY_USES = Decimal(10**12)
 
 State = MeteringRecord.State
 Hours = dict[datetime, list[UsageEvent]]
@@ -54,21 +58,28 @@ def close_agreement(agreement_pk: int, *, region: str, now: datetime) -> int:
         return 0
     final = agreement.ended_at is not None and now >= settled_at(agreement)
     end = _end_of_closable(agreement, final=final, now=now)
-    made = 0
+    wait = not final and _allowance_is_unknown(agreement, before=end)
+    plans: list[tuple[datetime, Dimension, list[UsageEvent]]] = []
     for dimension, events in _by_dimension(_open_usage(agreement, before=None if final else end)):
+        if dimension.included_by and wait:
+            logger.warning(
+                "Agreement %s: %s waits for its entitlements to be read", agreement.pk, dimension.key
+            )
+            continue
         plan, left = _plan(agreement, dimension, events, end=end, final=final, now=now)
-        for hour in sorted(plan):
-            _close(agreement, dimension, hour, plan[hour], region=region, now=now)
-            made += 1
+        plans += [(hour, dimension, plan[hour]) for hour in plan]
         if final and left:
             _give_up(agreement, left, now=now)
-    if made:
-        audit.record(agreement, "hours_closed", by="job:close_hours", at=now, records=made)
-    return made
+    # The oldest hour first over all dimensions: those that share an allowance draw on it in that order.
+    for hour, dimension, events in sorted(plans, key=lambda plan: (plan[0], plan[1].key)):
+        _close(agreement, dimension, hour, events, region=region, now=now)
+    if plans:
+        audit.record(agreement, "hours_closed", by="job:close_hours", at=now, records=len(plans))
+    return len(plans)
 
 
 def settled_at(agreement: Agreement) -> datetime:
-    """When the last hour of an ending agreement is closed: after a settle time, well before AWS's window ends."""
+    """When an ending agreement's last hour is closed: late usage has settled, AWS's window is still open."""
     assert agreement.ended_at is not None
     settled = agreement.ended_at + SETTLE_TIME
     if agreement.metering_closes_at is not None:
@@ -79,9 +90,28 @@ def settled_at(agreement: Agreement) -> datetime:
 def recompute_deadlines(agreement: Agreement) -> None:
     """Set ``submit_by`` of the unsettled records anew, in the transaction that moved the agreement's end."""
     unsettled = (State.DUE, State.IN_DOUBT, State.WAITING, State.HELD)
-    for record in agreement.metering_records.filter(state__in=unsettled):
+    # In the order in which the submitter locks them, or the two could wait for each other.
+    for record in agreement.metering_records.filter(state__in=unsettled).order_by("pk"):
         record.submit_by = accepted_until(record.hour, closes_at=agreement.metering_closes_at)
-        record.save(update_fields=["submit_by"])
+        # A pause that was right for the old deadline may reach past the new one.
+        record.next_attempt_at = None
+        record.save(update_fields=["submit_by", "next_attempt_at"])
+
+
+def reopen_usage(agreement: Agreement, *, now: datetime) -> None:
+    """Take back in what was recorded as outside the agreement before we heard when it really began.
+
+    The caller holds the lock and has just moved the agreement's instants. Usage recorded inside them that is
+    no longer so needs nothing: the last hour claims it.
+    """
+    outside = agreement.usage_events.filter(
+        disposition=UsageEvent.Disposition.OUTSIDE_AGREEMENT, occurred_at__gte=agreement.activated_at
+    )
+    if agreement.ended_at is not None:
+        outside = outside.filter(occurred_at__lt=agreement.ended_at)
+    reopened = outside.update(disposition=UsageEvent.Disposition.BILLABLE)
+    if reopened:
+        audit.record(agreement, "usage_reopened", by="aws", at=now, events=reopened)
 
 
 def _end_of_closable(agreement: Agreement, *, final: bool, now: datetime) -> datetime:
@@ -93,7 +123,9 @@ def _end_of_closable(agreement: Agreement, *, final: bool, now: datetime) -> dat
 
 
 def _open_usage(agreement: Agreement, *, before: datetime | None) -> Iterable[UsageEvent]:
-    usage = agreement.usage_events.open().select_related("dimension__included_by").order_by("occurred_at", "pk")
+    usage = (
+        agreement.usage_events.open().select_related("dimension__included_by").order_by("occurred_at", "pk")
+    )
     return usage if before is None else usage.filter(occurred_at__lt=before)
 
 
@@ -101,8 +133,7 @@ def _by_dimension(events: Iterable[UsageEvent]) -> Iterator[tuple[Dimension, lis
     groups: dict[Dimension, list[UsageEvent]] = defaultdict(list)
     for event in events:
         groups[event.dimension].append(event)
-    # Dimensions that share an allowance draw on it in a fixed order.
-    yield from sorted(groups.items(), key=lambda group: group[0].key)
+    yield from groups.items()
 
 
 def _plan(
@@ -125,7 +156,8 @@ def _plan(
         # The last hour takes what was used after the end, before we heard of it.
         own[min(hour_of(event.occurred_at), end - HOUR)].append(event)
     # What is older than AWS's window can only go to hours inside it.
-    first = max(min(own), hour_of(now - timedelta(hours=25)))
+    oldest = hour_of(now - timedelta(hours=25))
+    first = max(min(own), oldest)
     waiting = [event for hour in sorted(own) if hour < first for event in own[hour]]
     plan: Hours = {}
     hour = first
@@ -137,8 +169,8 @@ def _plan(
     if final and waiting:
         # After the end there is no next hour: the newest free one of the license's period must do.
         hour = end - HOUR
-        while waiting and hour >= hour_of(agreement.activated_at or end) and hour > now - timedelta(hours=23):
-            if hour not in taken and hour not in plan:
+        while waiting and hour >= max(oldest, hour_of(agreement.activated_at or end)):
+            if hour not in taken and hour not in plan and _is_open(agreement, hour, final=final, now=now):
                 plan[hour], waiting = _fill(waiting)
             hour -= HOUR
     return plan, waiting
@@ -194,9 +226,17 @@ def _close(
         closed_at=now,
         settled_at=None if quantity else now,
     )
-    for event in events:
-        event.metering_record = record
-    UsageEvent.objects.bulk_update(events, ["metering_record"], batch_size=200)
+    _claim(events, metering_record=record)
+
+
+def _claim(events: list[UsageEvent], **changes: Any) -> None:
+    """Change events that are still open; if one is not, somebody passed the lock by and nothing is closed."""
+    claimed = 0
+    for start in range(0, len(events), 500):
+        part = [event.pk for event in events[start : start + 500]]
+        claimed += UsageEvent.objects.open().filter(pk__in=part).update(**changes)
+    if claimed != len(events):
+        raise RuntimeError(f"{len(events) - claimed} of {len(events)} uses were no longer open")
 
 
 def _identity(agreement: Agreement) -> dict[str, str | None]:
@@ -228,18 +268,34 @@ def _allowance_left(agreement: Agreement, dimension: Dimension, hour: datetime) 
     return max(Decimal(0), _allowance(agreement, pool, hour) - (drawn or Decimal(0)))
 
 
+def _allowance_is_unknown(agreement: Agreement, *, before: datetime) -> bool:
+    """Whether a change of the entitlements that counts before this instant has not been read yet.
+
+    Closing then would bill, for good, what the buyer has paid for. The usage stays open until it is read.
+    """
+    return (
+        agreement.entitlements_read_at is None
+        or agreement.effects.filter(
+            kind=Effect.Kind.SYNC_ENTITLEMENTS, state=Effect.State.DUE, caused_at__lt=before
+        ).exists()
+    )
+
+
 def _allowance(agreement: Agreement, pool: Dimension, hour: datetime) -> Decimal:
     """The greatest entitlement in force during the hour; after the end, the one as of the end."""
-    start = min(hour, agreement.ended_at) if agreement.ended_at else hour
+    # What ended with the agreement was in force until its end.
+    start = min(hour, agreement.ended_at - timedelta(microseconds=1)) if agreement.ended_at else hour
     in_force = agreement.entitlements.filter(
         Q(valid_to=None) | Q(valid_to__gt=start), dimension_key=pool.key, valid_from__lt=hour + HOUR
     )
-    return max((row.quantity for row in in_force), default=Decimal(0))
+    greatest = max((row.quantity for row in in_force), default=Decimal(0))
+    # A double has more digits than AWS bills, and may be larger than any quantity.
+    return min(greatest, _MORE_THAN_ANYBODY_USES).quantize(PLACES, ROUND_DOWN)
 
 
 def _give_up(agreement: Agreement, events: list[UsageEvent], *, now: datetime) -> None:
-    for event in events:
-        event.disposition = UsageEvent.Disposition.TOO_LATE
-    UsageEvent.objects.bulk_update(events, ["disposition"], batch_size=200)
-    logger.error("Agreement %s: %s uses came after its last hour and cannot be billed", agreement.pk, len(events))
+    _claim(events, disposition=UsageEvent.Disposition.TOO_LATE)
+    logger.error(
+        "Agreement %s: %s uses came after its last hour and cannot be billed", agreement.pk, len(events)
+    )
     audit.record(agreement, "usage_too_late", by="job:close_hours", at=now, events=len(events))
