@@ -38,6 +38,9 @@ check-deploy: .venv/dev  ## Django's own production checks, on settings as in pr
 format: .venv/dev  ## let ruff mend what it can
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
+bench: .venv/dev  ## each hot path beside its barest form, on PostgreSQL; QUICK=1 takes under two minutes
+	$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
+
 pins: .venv/dev  ## compile requirements*.in for CPython 3.11 to 3.13
 	for name in requirements requirements-dev; do \
 	  $(BIN)/uv pip compile --quiet --universal --python-version 3.11 $$name.in --output-file $$name.txt; done
