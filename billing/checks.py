@@ -26,7 +26,7 @@ def triggers_are_installed(
             errors.append(
                 Error(
                     f"{len(absent)} ledger triggers are missing in {alias!r}: {', '.join(sorted(absent))}",
-                    hint="Run `manage.py migrate --skip-checks`, which makes them again.",
+                    hint="Run `manage.py migrate`, which makes them again.",
                     id="billing.E001",
                 )
             )
