@@ -94,7 +94,6 @@ def arrive(marketplace: Marketplace, *, token: str, free_trial_hint: bool, now: 
     return registration
 
 
-@sensitive_variables()
 def _resolve(marketplace: Marketplace, token: str) -> ResolvedCustomer:
     try:
         return marketplace.resolve_customer(token)
@@ -181,10 +180,9 @@ def waiting_for(request: HttpRequest) -> list[Registration]:
     )
 
 
-def of_visitor(request: HttpRequest, pk: int) -> Registration | None:
+def of_visitor(request: HttpRequest, pk: int, *, user: User) -> Registration | None:
     """The arrival ``pk`` if it is the browser's or the person's, also when it is claimed by now."""
-    person = request.user.pk if request.user.is_authenticated else None
-    mine = Q(pk__in=in_browser(request)) | Q(user=person) & ~Q(user=None)
+    mine = Q(pk__in=in_browser(request)) | Q(user=user)
     return Registration.objects.filter(mine, pk=pk).first()
 
 

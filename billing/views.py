@@ -84,7 +84,7 @@ def claim(request: HttpRequest) -> HttpResponse:
     if not isinstance(user, User):
         return redirect_to_login(reverse("billing:welcome"))
     pk = registration_pk(request.POST.get("registration", ""))
-    arrival = registration.of_visitor(request, pk) if pk is not None else None
+    arrival = registration.of_visitor(request, pk, user=user) if pk is not None else None
     if arrival is None:
         messages.error(request, _("That purchase is not waiting for you any more. Open it from AWS again."))
         return redirect("billing:welcome")

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from threading import Thread
+
 import pytest
 from allauth.account.models import EmailAddress
 from django.contrib.auth.signals import user_logged_in
 from django.core.cache import cache
+from django.db import transaction
 from django.test import Client
 from django.utils import timezone
 
 from accounts import organizations
 from accounts.models import Membership, Organization, User
-from billing import registration
+from billing import customers, registration
 from billing.models import Agreement, AuditEvent, Registration
 from tests.billing.arriving import (
     CLAIM,
@@ -152,6 +155,15 @@ def test_the_purchase_is_remembered_for_who_signed_in_also_in_another_browser(aw
     assert elsewhere.get("/home/")["Location"] == WELCOME
     assert len(references(elsewhere.get(WELCOME))) == 1
     assert confirm(elsewhere, name="Later")["Location"] == "/o/later/"
+
+
+def test_a_purchase_that_came_to_a_workspace_in_another_way_waits_for_nobody(arrival, acme, acme_admin):
+    Registration.objects.update(user=acme_admin)
+    Agreement.objects.update(organization=acme)  # as a renewal inherits it
+
+    client = browser_of(acme_admin)
+    assert client.get("/home/")["Location"] == "/o/acme/"
+    assert "No purchase is waiting here" in text(client.get(WELCOME))
 
 
 def test_it_is_remembered_only_once_the_mailed_code_is_typed(aws, client):
@@ -315,14 +327,6 @@ def test_a_reference_that_we_did_not_sign_is_refused(arrival, acme_admin, refere
     assert Agreement.objects.get().organization is None
 
 
-def test_the_value_of_the_cookie_is_no_reference(arrival, outsider):
-    value = browser_of(None, arrival).cookies[f"marketplace_arrival_{arrival.pk}"].value
-
-    confirm(browser_of(outsider), name="Stolen", reference=value)
-
-    assert Agreement.objects.get().organization is None
-
-
 def test_a_session_that_ended_meanwhile_leads_back_to_the_purchase(arrival, acme_admin):
     client = browser_of(None, arrival)
 
@@ -330,7 +334,9 @@ def test_a_session_that_ended_meanwhile_leads_back_to_the_purchase(arrival, acme
     assert response["Location"] == f"/accounts/login/?next={WELCOME}"
 
     assert sign_in(client, acme_admin.email, next=WELCOME)["Location"] == WELCOME
-    assert client.get(CLAIM)["Location"] == WELCOME
+    page = client.get(CLAIM, follow=True)
+    assert page.redirect_chain == [(WELCOME, 302)]
+    assert "not waiting for you" not in text(page)
 
 
 # --- Once --------------------------------------------------------------------------------------------------
@@ -415,6 +421,30 @@ def test_of_two_who_claim_at_once_exactly_one_wins(aws, make_user):
 
 
 @pytest.mark.django_db(transaction=True)
+def test_a_claim_waits_for_whoever_has_the_agreement_in_hand(aws, acme, make_user):
+    arrival, bob = arrive(aws, aws.buy()), make_user("bob@x.example")
+    target = organizations.create(name="Second", owner=bob)
+    answer: list[object] = []
+    waiting = Thread(
+        target=lambda: answer.extend(
+            at_once(lambda: registration.claim(arrival, by=bob, organization=target, now=timezone.now()))
+        )
+    )
+
+    with transaction.atomic():
+        first = customers.lock(arrival.agreement_id)
+        waiting.start()
+        waiting.join(timeout=0.5)
+        assert waiting.is_alive()
+        first.organization = acme
+        first.save(update_fields=["organization"])
+    waiting.join(timeout=20)
+
+    assert isinstance(answer[0], registration.AlreadyClaimed)
+    assert Agreement.objects.get().organization == acme
+
+
+@pytest.mark.django_db(transaction=True)
 def test_the_button_pressed_twice_at_once_makes_one_workspace(aws, make_user):
     arrival, ada = arrive(aws, aws.buy()), make_user("ada@x.example")
 
@@ -463,11 +493,17 @@ def test_a_member_who_cannot_attach_is_told_whom_to_ask(second_purchase, acme_me
     assert "ask a••@a•••.example" in text(browser_of(acme_member, second_purchase).get(WELCOME))
 
 
-def test_before_sign_in_nothing_is_said_about_the_workspace(second_purchase, acme):
-    page = text(browser_of(None, second_purchase).get(WELCOME))
+def test_before_sign_in_nothing_is_said_about_the_workspace(second_purchase, acme, acme_admin):
+    client = browser_of(None, second_purchase)
+    unclaimed = client.get(WELCOME)
+    registration.claim(second_purchase, by=acme_admin, organization=acme, now=timezone.now())
+    claimed = client.get(WELCOME)
 
-    assert "already has a workspace" not in page
-    assert "a••@" not in page
+    assert "already has a workspace" not in text(unclaimed)
+    assert "already in use" in text(claimed)
+    for page in (unclaimed, claimed):
+        assert [arrival.ask for arrival in page.context["arrivals"]] == [""]
+        assert "a••@" not in text(page)
 
 
 def test_without_an_owner_there_is_nobody_to_name(second_purchase, acme, outsider):

@@ -144,6 +144,16 @@ def test_the_quota_counts_what_was_used_of_it_and_not_more(aws, purchase, acme):
     assert gates.quota(fresh(acme), "reports").remaining == 0
 
 
+def test_the_use_of_a_purchase_that_ended_does_not_count_against_the_next(aws, purchase, acme):
+    purchase(quantities={"included_pages": 10})
+    usage.record(acme, "pages", 8, key="a")
+    Agreement.objects.update(status="ended")
+    purchase(quantities={"included_pages": 10})
+    effects.run_due(aws.marketplace, now=timezone.now())
+
+    assert gates.quota(fresh(acme), "reports").remaining == 10
+
+
 # --- Refused -----------------------------------------------------------------------------------------------
 
 

@@ -16,8 +16,9 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 from django.utils.log import AdminEmailHandler
+from django.views.debug import ExceptionReporter
 
-from billing import registration
+from billing import registration, views
 from billing.aws import client as aws_client
 from billing.aws.client import get_marketplace
 from billing.aws.types import ResolvedCustomer
@@ -456,7 +457,15 @@ def crash_below_botocore(monkeypatch, aws):
     monkeypatch.setattr(aws_client, "error_for", crash)
 
 
-@pytest.mark.parametrize("crash", [crash_in_our_code, crash_below_botocore])
+def crash_in_the_answer(monkeypatch, aws):
+    def crash(*args, **kwargs):
+        raise RuntimeError("a bug of ours")
+
+    aws.control.fault("ResolveCustomer", "internal_error", count=None)
+    monkeypatch.setattr(views, "render", crash)
+
+
+@pytest.mark.parametrize("crash", [crash_in_our_code, crash_below_botocore, crash_in_the_answer])
 def test_the_token_is_in_no_error_mail(aws, settings, monkeypatch, crash):
     settings.ADMINS = [("Operators", "ops@acme.example")]
     token = aws.buy().token
@@ -478,6 +487,26 @@ def test_the_token_is_in_no_error_mail(aws, settings, monkeypatch, crash):
         for spelling in (token, token.replace("+", "\\u002B"), token.replace("/", "\\/")):
             assert spelling not in text
         assert token[:40] not in text
+
+
+def test_the_token_is_in_no_report_of_a_crash_of_the_flow_itself(aws, monkeypatch):
+    token = aws.buy().token
+    crash_below_botocore(monkeypatch, aws)
+
+    with pytest.raises(RuntimeError) as crashed:
+        arrive(aws, token)
+    frames_of_the_flow = crashed.value.__traceback__.tb_next.tb_next  # without this test's own
+    error = crashed.value.with_traceback(frames_of_the_flow)
+    report = ExceptionReporter(None, RuntimeError, error, frames_of_the_flow).get_traceback_html()
+
+    assert "resolve_customer" in report
+    assert token[:40] not in report
+
+
+def test_the_view_marks_the_token_sensitive_for_every_reporter(aws, client):
+    request = land(client, aws.buy().token).wsgi_request
+
+    assert request.sensitive_post_parameters == (TOKEN_FIELD,)
 
 
 def test_the_token_is_in_no_error_mail_of_what_breaks_before_the_view(aws, settings):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from datetime import timezone as zone
 from decimal import Decimal
+from threading import Thread
 
 import pytest
 from django.db import transaction
 from django.db.models import Sum
 from django.utils import timezone
 
-from billing import effects, metering, usage
+from billing import customers, effects, metering, usage
 from billing.aws.window import HOUR, hour_of
 from billing.models import Agreement, AuditEvent, MarketplaceCustomer, UsageEvent
 from tests.billing.arriving import at_once
@@ -434,6 +435,22 @@ def test_a_cancelled_use_told_again_stays_cancelled(payg, acme):
     usage.cancel(acme, "a", reason="refunded")
 
     assert record(acme, 3).disposition == "cancelled"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_taking_back_waits_for_the_hour_that_is_being_closed(payg, acme):
+    record(acme, 3)
+    waiting = Thread(target=lambda: at_once(lambda: usage.cancel(acme, "a", reason="refunded", now=NOW)))
+
+    with transaction.atomic():
+        customers.lock(payg.pk)
+        waiting.start()
+        waiting.join(timeout=0.5)
+        assert waiting.is_alive()
+        assert UsageEvent.objects.get().disposition == "billable"
+    waiting.join(timeout=20)
+
+    assert UsageEvent.objects.get().disposition == "cancelled"
 
 
 def test_an_unknown_key_cannot_be_cancelled(bought, payg, acme, outsider):
