@@ -7,18 +7,22 @@ what cannot be applied yet stays and is tried again.
 from __future__ import annotations
 
 import logging
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from django.db import IntegrityError, transaction
+from django.db import DataError, transaction
+from django.db.models import QuerySet
 
 from billing import customers, lifecycle
 from billing.aws.types import Marketplace, QueueMessage
-from billing.models import Agreement, MarketplaceCustomer, MarketplaceEvent, Product
+from billing.models import Agreement, MarketplaceEvent, Product
 from billing.notifications import Notification, Type, Unparsable, parse
 
 logger = logging.getLogger(__name__)
 
 State = MarketplaceEvent.State
+
+# An agreement replays what waited for it; this long a sweep looks too, for those that passed each other by.
+SWEPT = timedelta(days=1)
 
 
 def poll(marketplace: Marketplace, queue_url: str, *, now: datetime, wait_seconds: int = 0) -> int:
@@ -27,15 +31,27 @@ def poll(marketplace: Marketplace, queue_url: str, *, now: datetime, wait_second
     ``wait_seconds`` is the long poll of the first request (0 to 20). Raises MarketplaceError.
     """
     taken = 0
-    messages = marketplace.receive_messages(queue_url, wait_seconds=wait_seconds)
-    while messages:
-        for message in messages:
-            store(message, now=now)
-        marketplace.delete_messages(messages)
-        taken += len(messages)
-        messages = marketplace.receive_messages(queue_url, wait_seconds=0)
-    apply_received(now=now)
+    try:
+        messages = marketplace.receive_messages(queue_url, wait_seconds=wait_seconds)
+        while messages:
+            stored = [message for message in messages if _is_stored(message, now=now)]
+            marketplace.delete_messages(stored)
+            taken += len(stored)
+            messages = marketplace.receive_messages(queue_url, wait_seconds=0)
+    finally:
+        # What is stored does not wait for AWS to answer again.
+        apply_received(now=now)
     return taken
+
+
+def _is_stored(message: QueueMessage, *, now: datetime) -> bool:
+    """A message that cannot be stored stays for its queue's dead letters, and stops no other."""
+    try:
+        store(message, now=now)
+    except (DataError, ValueError):
+        logger.exception("Message %s of the event queue cannot be stored", message.message_id)
+        return False
+    return True
 
 
 def store(message: QueueMessage, *, now: datetime) -> MarketplaceEvent:
@@ -60,7 +76,7 @@ def store(message: QueueMessage, *, now: datetime) -> MarketplaceEvent:
         return event
     event, _ = MarketplaceEvent.objects.get_or_create(
         channel=notification.channel,
-        source_id=notification.source_id,
+        source_id=notification.source_id[:200],
         defaults={
             "kind": notification.name[:120],
             "occurred_at": notification.occurred_at,
@@ -74,10 +90,22 @@ def store(message: QueueMessage, *, now: datetime) -> MarketplaceEvent:
 
 def apply_received(*, now: datetime) -> None:
     """Apply every stored event that has not been, oldest first. One that fails is kept and tried again."""
-    for event in MarketplaceEvent.objects.filter(state=State.RECEIVED).order_by("occurred_at", "pk"):
+    _apply_each(MarketplaceEvent.objects.filter(state=State.RECEIVED), now=now)
+
+
+def apply_waiting(*, now: datetime) -> None:
+    """Look once more at what waits for its agreement.
+
+    An event and the purchase it belongs to may be stored at the same moment, each unseen by the other.
+    """
+    _apply_each(MarketplaceEvent.objects.filter(state=State.WAITING, received_at__gt=now - SWEPT), now=now)
+
+
+def _apply_each(events: QuerySet[MarketplaceEvent], *, now: datetime) -> None:
+    for event in events.order_by("occurred_at", "pk"):
         try:
             apply(event, now=now)
-        except (IntegrityError, ValueError) as error:
+        except Exception as error:  # one event's trouble must not keep the others from being applied
             logger.exception("Event %s could not be applied", event.pk)
             MarketplaceEvent.objects.filter(pk=event.pk).update(error=f"{type(error).__name__}: {error}")
 
@@ -117,6 +145,17 @@ def _agreement_of(notification: Notification, *, now: datetime) -> Agreement | N
         found = Agreement.objects.filter(license_id=customers.license_id(notification.license_arn)).first()
     if found is None and notification.agreement_id:
         found = Agreement.objects.filter(agreement_id=notification.agreement_id).first()
+    if found is not None and notification.license_arn:
+        # Learn what this event tells and the row lacks: the whole ARN, the agreement's id, the offer.
+        return customers.get_agreement(
+            product=found.product,
+            customer=found.customer,
+            license_arn=notification.license_arn,
+            agreement_id=notification.agreement_id,
+            offer_id=notification.offer_id,
+            now=now,
+            by="aws",
+        )
     if found is not None:
         return customers.lock(found.pk)
     product = Product.objects.filter(code=notification.product_code).first()
@@ -140,8 +179,18 @@ def _agreement_of(notification: Notification, *, now: datetime) -> Agreement | N
 
 
 def _legacy_agreement(product: Product, notification: Notification, *, now: datetime) -> Agreement | None:
+    """Legacy events name a customer, not a purchase: of one after the other, the one of that time."""
     identifier = notification.customer_identifier
-    if notification.type is Type.SUBSCRIBED:
+    rows = list(
+        Agreement.objects.filter(
+            product=product, customer__customer_identifier=identifier, identity=Agreement.Identity.LEGACY
+        ).order_by("created_at", "pk")
+    )
+    begun = [row for row in rows if (row.activated_at or row.created_at) <= notification.occurred_at]
+    row = (begun or rows)[-1 if begun else 0] if rows else None
+    if notification.type is Type.SUBSCRIBED and (
+        row is None or _is_over(row, rows, notification.occurred_at)
+    ):
         return customers.get_agreement(
             product=product,
             customer=customers.get_customer(aws_account_id=None, customer_identifier=identifier),
@@ -151,12 +200,18 @@ def _legacy_agreement(product: Product, notification: Notification, *, now: date
             now=now,
             by="aws",
         )
-    customer = MarketplaceCustomer.objects.filter(customer_identifier=identifier).first()
-    latest = (
-        Agreement.objects.filter(product=product, customer=customer, identity=Agreement.Identity.LEGACY)
-        .order_by("-created_at")
-        .first()
-        if customer
-        else None
+    return customers.lock(row.pk) if row else None
+
+
+def _is_over(row: Agreement, rows: list[Agreement], at: datetime) -> bool:
+    """Whether a subscription at that instant is another purchase than ``row``."""
+    another_is_live = any(
+        other.pk != row.pk and other.status not in (Agreement.Status.ENDED, Agreement.Status.FAILED)
+        for other in rows
     )
-    return customers.lock(latest.pk) if latest else None
+    if row.status == Agreement.Status.FAILED:
+        return another_is_live  # else the buyer has paid now
+    if row.status != Agreement.Status.ENDED or row.ended_at is None or at < row.ended_at:
+        return False
+    # Within the final hour it calls the ending off.
+    return another_is_live or at >= (row.metering_closes_at or row.ended_at)

@@ -93,7 +93,7 @@ class Notification:
 
     @classmethod
     def from_json(cls, payload: dict[str, Any]) -> Notification:
-        times = {
+        times: dict[str, Any] = {
             name: datetime.fromisoformat(payload[name])
             for name in ("occurred_at", "starts_at", "ends_at")
             if name in payload
@@ -105,7 +105,7 @@ def parse(message: QueueMessage) -> Notification:
     """The notification in an SQS message. Raises Unparsable."""
     try:
         body = json.loads(message.body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Unparsable("The body is not JSON.") from error
     if not isinstance(body, dict):
         raise Unparsable("The body is not a JSON object.")
@@ -113,7 +113,7 @@ def parse(message: QueueMessage) -> Notification:
         if "detail-type" in body:
             return _from_eventbridge(body)
         return _from_sns(body, message)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise Unparsable(f"A part is missing or malformed: {error!r}") from error
 
 
@@ -123,9 +123,9 @@ def _from_eventbridge(body: dict[str, Any]) -> Notification:
     stem = body["detail-type"].rpartition(" - ")[0] or body["detail-type"]
     return Notification(
         channel="eventbridge",
-        source_id=_text(body["id"]) or "",
+        source_id=_required(body["id"]),
         type=_DETAIL_TYPES.get(stem.strip(), Type.OTHER),
-        name=body["detail-type"],
+        name=_required(body["detail-type"]),
         occurred_at=_time(body["time"]),
         agreement_id=_text(agreement.get("id")),
         license_arn=_text((detail.get("license") or {}).get("arn")),
@@ -144,12 +144,12 @@ def _from_sns(body: dict[str, Any], message: QueueMessage) -> Notification:
     if isinstance(inner, str):
         inner = json.loads(inner)
     # Raw delivery has no id or time of its own: SQS's are the nearest thing.
-    source_id = body.get("MessageId") if enveloped else None
+    source_id = _text(body.get("MessageId")) if enveloped else None
     occurred_at = _optional_time(body.get("Timestamp")) if enveloped else None
     occurred_at = occurred_at or message.sent_at
     if occurred_at is None:
         raise ValueError("no time")
-    action = (_text(inner["action"]) or "").lower()
+    action = _required(inner["action"]).lower()
     return Notification(
         channel="sns",
         source_id=source_id or message.message_id,
@@ -164,19 +164,32 @@ def _from_sns(body: dict[str, Any], message: QueueMessage) -> Notification:
 
 
 def _text(value: Any) -> str | None:
-    return str(value).strip() or None if value is not None else None
+    """What a column can hold of it: PostgreSQL keeps no NUL, and no half of a surrogate pair."""
+    if value is None:
+        return None
+    text = str(value).replace("\x00", "").encode(errors="replace").decode()
+    return text.strip() or None
+
+
+def _required(value: Any) -> str:
+    text = _text(value)
+    if text is None:
+        raise ValueError("a part is empty")
+    return text
 
 
 def _time(value: str) -> datetime:
     instant = parse_datetime(value.strip())
     if instant is None:
         raise ValueError(f"not a time: {value!r}")
-    return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+    try:
+        return instant.astimezone(UTC) if instant.tzinfo else instant.replace(tzinfo=UTC)
+    except OverflowError as error:
+        raise ValueError(f"not a time of this calendar: {value!r}") from error
 
 
 def _optional_time(value: Any) -> datetime | None:
     # Pay-as-you-go agreements "end" on 9999-01-01.
-    if not value:
+    if not value or str(value).strip().startswith("9999"):
         return None
-    instant = _time(str(value))
-    return None if instant.year >= 9999 else instant
+    return _time(str(value))

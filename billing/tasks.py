@@ -1,4 +1,4 @@
-"""What Celery runs: each task calls one flow. The rows are the queue; a task run twice or late changes nothing."""
+"""What Celery runs: each task calls one flow. The rows are the queue: a task may run twice, or late."""
 
 from __future__ import annotations
 
@@ -10,25 +10,28 @@ from celery.app.task import Task
 from django.conf import settings
 from django.db import transaction
 from django.utils import timezone
-from kombu.exceptions import OperationalError
+from kombu.exceptions import ChannelError, OperationalError
 
 from billing import effects, entitlements, events, lifecycle, metering, submission
 from billing.aws.client import get_marketplace
 from billing.aws.errors import MarketplaceError
-from billing.models import Agreement
 
 logger = logging.getLogger(__name__)
 
 
 def ring(task: Task[Any, Any]) -> None:
-    """Run ``task`` soon, once this transaction is committed. With the broker down, beat's turn comes later."""
+    """Run ``task`` soon, once this transaction is committed; with the broker down, at beat's next turn."""
     transaction.on_commit(lambda: _ring(task))
 
 
 def _ring(task: Task[Any, Any]) -> None:
     try:
         task.delay()
-    except OperationalError:
+    except (
+        ChannelError,
+        OperationalError,
+        OSError,
+    ):  # Redis that does not answer, a message folder that is gone or full
         logger.warning("The broker is down: %s waits for its schedule", task.name)
 
 
@@ -50,17 +53,14 @@ def run_effects() -> None:
 
 @shared_task
 def advance_lifecycles() -> None:
-    lifecycle.advance(now=timezone.now())
+    now = timezone.now()
+    events.apply_waiting(now=now)
+    lifecycle.advance(now=now)
 
 
 @shared_task
 def sync_entitlements() -> None:
-    for agreement in Agreement.objects.live().select_related("product", "customer"):
-        if agreement.product.has_entitlements:
-            try:
-                entitlements.sync(agreement, marketplace=get_marketplace(), now=timezone.now())
-            except MarketplaceError as error:
-                logger.warning("Entitlements of agreement %s: %s", agreement.pk, error)
+    entitlements.sync_all(get_marketplace(), now=timezone.now())
 
 
 @shared_task

@@ -1,0 +1,487 @@
+"""The inbox: stored once, before anything is done about it; nothing is lost, nothing blocks."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from billing import events, lifecycle, registration
+from billing.aws.errors import MarketplaceUnavailable
+from billing.aws.types import QueueMessage
+from billing.models import Agreement, Effect, MarketplaceCustomer, MarketplaceEvent
+from billing.notifications import Notification, Type, Unparsable, parse
+from tests.billing.ledger import NOON, ScriptedAws, make_agreement
+from tests.billing.notices import (
+    ARN,
+    created,
+    deprovisioned,
+    ended,
+    eventbridge,
+    license_updated,
+    message,
+    sns,
+)
+
+State = MarketplaceEvent.State
+SECOND = timedelta(seconds=1)
+
+
+class Inbox(ScriptedAws):
+    """A queue that hands out batches, and whose deleting can fail."""
+
+    def __init__(self, *batches: list[QueueMessage], deleting: Exception | None = None) -> None:
+        super().__init__()
+        self._batches = list(batches)
+        self._deleting = deleting
+        self.deleted: list[str] = []
+        self.waits: list[int] = []
+
+    def receive_messages(self, queue_url, *, wait_seconds):
+        self.waits.append(wait_seconds)
+        batch = self._batches.pop(0) if self._batches else []
+        if isinstance(batch, Exception):
+            raise batch
+        return batch
+
+    def delete_messages(self, messages):
+        if self._deleting:
+            raise self._deleting
+        self.deleted += [message.message_id for message in messages]
+
+
+def take(*bodies, now=NOON):
+    for body in bodies:
+        events.store(message(body, sent_at=now), now=now)
+    events.apply_received(now=now)
+
+
+def states():
+    return dict(MarketplaceEvent.objects.values_list("kind", "state"))
+
+
+# --- Parsing
+
+
+def test_an_eventbridge_event_is_read_whole():
+    body = eventbridge("License Updated - Manufacturer", NOON, source_id="e-1")
+    found = parse(message(body))
+    assert found == Notification(
+        channel="eventbridge", source_id="e-1", type=Type.LICENSE_UPDATED,
+        name="License Updated - Manufacturer", occurred_at=NOON, agreement_id="agmt-1", license_arn=ARN, product_code="reports-flex",
+        aws_account_id="222222222222", offer_id="offer-1",
+    )  # fmt: skip
+    assert Notification.from_json(json.loads(json.dumps(found.to_json()))) == found
+
+
+@pytest.mark.parametrize(
+    ("detail_type", "type_"),
+    [
+        ("Purchase Agreement Created - Proposer", Type.CREATED),
+        ("Purchase Agreement Created - Manufacturer", Type.CREATED),
+        ("Purchase Agreement Created", Type.CREATED),
+        ("Purchase Agreement Amended - Proposer", Type.AMENDED),
+        ("Purchase Agreement Ended - Manufacturer", Type.ENDED),
+        ("License Updated - Proposer", Type.LICENSE_UPDATED),
+        ("License Deprovisioned - Manufacturer", Type.DEPROVISIONED),
+        ("Purchase Agreement Advisory Issued - Proposer", Type.OTHER),
+    ],
+)
+def test_the_role_at_the_end_of_a_type_does_not_matter(detail_type, type_):
+    assert parse(message(eventbridge(detail_type, NOON))).type is type_
+
+
+def test_the_term_of_an_agreement_is_read_and_the_year_9999_is_no_end():
+    body = json.loads(created(NOON))
+    body["detail"]["agreement"] |= {"startTime": "2026-11-23T10:00:00Z", "endTime": "9999-01-01T00:00:00Z"}
+    found = parse(message(json.dumps(body)))
+    assert (found.starts_at, found.ends_at) == (datetime(2026, 11, 23, 10, tzinfo=UTC), None)
+    body["detail"]["agreement"]["endTime"] = "2027-11-23T12:00:00+02:00"
+    found = parse(message(json.dumps(body)))
+    assert found.ends_at == datetime(2027, 11, 23, 10, tzinfo=UTC)
+    assert Notification.from_json(found.to_json()) == found
+
+
+SNS = {
+    "action": " subscribe-success ",
+    "customer-identifier": " cust1 ",
+    "product-code": "reports-classic",
+    "offer-identifier": "offer-1",
+    "isFreeTrialTermPresent": " True",
+}
+
+
+def test_an_sns_message_is_read_enveloped_raw_and_as_an_object():
+    envelope = {"Type": "Notification", "MessageId": "sns-1", "Timestamp": "2026-11-23T12:00:00.250Z"}
+    quarter = NOON + timedelta(milliseconds=250)
+    in_text = parse(message(json.dumps({**envelope, "Message": json.dumps(SNS)})))
+    as_object = parse(message(json.dumps({**envelope, "Message": SNS})))
+    raw = parse(message(json.dumps(SNS), sent_at=NOON, message_id="sqs-1"))
+    assert in_text == as_object
+    assert (in_text.channel, in_text.source_id, in_text.occurred_at) == ("sns", "sns-1", quarter)
+    assert (raw.source_id, raw.occurred_at) == ("sqs-1", NOON)
+    for found in (in_text, raw):
+        assert (found.type, found.name) == (Type.SUBSCRIBED, "subscribe-success")
+        assert (found.customer_identifier, found.product_code) == ("cust1", "reports-classic")
+        assert (found.offer_id, found.free_trial) == ("offer-1", True)
+
+
+def test_older_key_names_and_an_unknown_action_are_read_too():
+    old = {"action": "something-new", "CustomerIdentifier": "cust1", "ProductCode": "pc", "more": 1}
+    found = parse(message(json.dumps(old), sent_at=NOON))
+    assert (found.type, found.customer_identifier, found.product_code) == (Type.OTHER, "cust1", "pc")
+    assert found.free_trial is False
+
+
+def test_an_envelope_without_a_time_has_the_queues():
+    body = json.dumps({"Message": json.dumps(SNS)})
+    found = parse(message(body, sent_at=NOON, message_id="sqs-1"))
+    assert (found.source_id, found.occurred_at) == ("sqs-1", NOON)
+
+
+def odd(**changes):
+    return json.dumps(json.loads(license_updated(NOON)) | changes)
+
+
+UNPARSABLE = {
+    "not JSON": "hello",
+    "not an object": "[1]",
+    "empty": "",
+    "a NUL": '{"a": "\x00"}',
+    "nested too deep": "[" * 100_000,
+    "an object nested too deep": '{"detail-type": "x", "detail": ' + '{"a":' * 100_000,
+    "a number with too many digits": '{"action": ' + "9" * 5000 + "}",
+    "neither kind": "{}",
+    "an action without a time": json.dumps(SNS),
+    "an event without an id": odd(id=" "),
+    "an event without a type": odd(**{"detail-type": ""}),
+    "an event whose time is none": odd(time="yesterday"),
+    "an event at no hour": odd(time="2026-11-23T25:00:00Z"),
+    "an event beyond the calendar": odd(time="0001-01-01T00:00:00+14:00"),
+    "an event whose time is a number": odd(time=5),
+    "an event without detail": odd(detail=None),
+    "a message that is no message": json.dumps({"Message": "hello"}),
+    "an empty action": json.dumps({"Message": {"action": ""}, "Timestamp": "2026-11-23T12:00:00Z"}),
+}
+
+
+@pytest.mark.parametrize("body", UNPARSABLE.values(), ids=UNPARSABLE)
+def test_what_cannot_be_parsed_says_so(body):
+    with pytest.raises(Unparsable):
+        parse(message(body))
+
+
+def test_text_that_postgresql_cannot_keep_is_kept_without_it(catalog):
+    body = license_updated(NOON, source_id="e\\u00001").replace("offer-1", "offer\\u0000-\\ud800-1")
+    take(body.replace("\\\\u0000", "\\u0000"))
+    event = MarketplaceEvent.objects.get()
+    assert event.state == State.APPLIED
+    assert event.source_id == "e1"
+    assert event.payload["offer_id"] == "offer-?-1"
+
+
+# --- Storing
+
+
+def test_an_event_is_stored_as_it_came(catalog):
+    body = license_updated(NOON, source_id="e-1")
+    events.store(message(body), now=NOON + SECOND)
+    event = MarketplaceEvent.objects.get()
+    assert (event.channel, event.source_id, event.kind) == (
+        "eventbridge",
+        "e-1",
+        "License Updated - Manufacturer",
+    )
+    assert (event.body, event.state) == (body, State.RECEIVED)
+    assert (event.occurred_at, event.received_at) == (NOON, NOON + SECOND)
+
+
+@pytest.mark.parametrize("body", [license_updated(NOON, source_id="e-1"), sns("subscribe-success", NOON)])
+def test_the_same_notification_twice_is_one_event_with_one_effect(catalog, body):
+    take(body)
+    take(body)
+    assert MarketplaceEvent.objects.count() == 1
+    assert Agreement.objects.count() == 1
+    assert Effect.objects.count() == (1 if "License" in body else 0)
+
+
+def test_an_unparsable_message_is_stored_as_failed_with_its_nul_escaped(db, caplog):
+    events.store(message('{"a": "\x00"}', message_id="m-1", sent_at=NOON), now=NOON + SECOND)
+    events.store(message('{"a": "\x00"}', message_id="m-1", sent_at=NOON), now=NOON + SECOND)
+    event = MarketplaceEvent.objects.get()
+    assert (event.state, event.body, event.occurred_at) == (State.FAILED, '{"a": "\\u0000"}', NOON)
+    assert "not JSON" in event.error
+    assert "m-1 of the event queue is unparsable" in caplog.text
+
+
+def test_a_very_long_id_and_type_fit(catalog):
+    take(license_updated(NOON, source_id="e" * 500).replace("License Updated", "L" * 500))
+    event = MarketplaceEvent.objects.get()
+    assert (len(event.source_id), len(event.kind)) == (200, 120)
+
+
+# --- Polling
+
+
+def test_messages_are_deleted_when_they_are_stored_and_applied_afterwards(catalog):
+    first, second = message(license_updated(NOON)), message("garbage", sent_at=NOON)
+    inbox = Inbox([first], [second])
+    assert events.poll(inbox, "queue", now=NOON, wait_seconds=20) == 2
+    assert inbox.deleted == [first.message_id, second.message_id]
+    assert inbox.waits == [20, 0, 0]
+    assert Agreement.objects.get().status == "active"
+
+
+def test_a_message_that_could_not_be_deleted_comes_again_and_changes_nothing(catalog):
+    body = message(license_updated(NOON))
+    with pytest.raises(MarketplaceUnavailable):
+        events.poll(Inbox([body], deleting=MarketplaceUnavailable("NoAnswer")), "queue", now=NOON)
+    # What is stored was applied all the same.
+    assert Agreement.objects.get().status == "active"
+    events.poll(Inbox([body]), "queue", now=NOON)
+    assert MarketplaceEvent.objects.count() == 1
+
+
+def test_what_was_stored_is_applied_even_when_the_queue_is_down(catalog):
+    events.store(message(license_updated(NOON)), now=NOON)
+    with pytest.raises(MarketplaceUnavailable):
+        events.poll(Inbox(MarketplaceUnavailable("Unreachable")), "queue", now=NOON)
+    assert Agreement.objects.get().status == "active"
+
+
+def test_a_message_that_cannot_be_stored_stays_in_its_queue_and_stops_no_other(catalog, monkeypatch, caplog):
+    poison, good = message(license_updated(NOON), message_id="poison"), message(created(NOON))
+    store = events.store
+
+    def refuse(message, *, now):
+        if message.message_id == "poison":
+            raise ValueError("a string the database does not take")
+        return store(message, now=now)
+
+    monkeypatch.setattr(events, "store", refuse)
+    inbox = Inbox([poison, good])
+    assert events.poll(inbox, "queue", now=NOON) == 1
+    assert inbox.deleted == [good.message_id]
+    assert "poison of the event queue cannot be stored" in caplog.text
+
+
+def test_real_messages_come_through_a_real_queue(aws):
+    bought = aws.buy("reports-flex")
+    classic = aws.buy("reports-classic")
+    aws.control.advance(timedelta(minutes=1))
+    aws.deliver()
+    assert aws.control.state()["queues"]["marketplace-events"]["visible"] == 0
+    assert aws.control.state()["queues"]["marketplace-events"]["in_flight"] == 0
+    assert Agreement.objects.get(license_arn=bought.license_arn).agreement_id == bought.agreement_id
+    legacy = Agreement.objects.get(customer__customer_identifier=classic.customer_identifier)
+    assert (legacy.status, legacy.identity) == ("active", "legacy")
+
+
+# --- Applying
+
+
+def test_bought_and_never_registered_is_an_agreement_without_organization(catalog):
+    take(license_updated(NOON))
+    agreement = Agreement.objects.get()
+    assert (agreement.status, agreement.organization, agreement.identity) == ("active", None, "license")
+    assert (agreement.license_arn, agreement.agreement_id, agreement.offer_id) == (ARN, "agmt-1", "offer-1")
+    assert agreement.customer.aws_account_id == "222222222222"
+    assert agreement.activated_at == NOON
+
+
+def test_events_before_their_agreement_wait_and_are_replayed(catalog):
+    take(created(NOON - SECOND), ended(NOON + 5 * SECOND))
+    assert set(states().values()) == {State.WAITING}
+    take(license_updated(NOON))
+    assert set(states().values()) == {State.APPLIED}
+    agreement = Agreement.objects.get()
+    assert (agreement.status, agreement.ended_at) == ("ending", NOON + 5 * SECOND)
+
+
+def test_events_of_products_that_are_not_ours_are_foreign_and_silent(catalog, caplog):
+    take(
+        license_updated(NOON, product="somebody-elses"),
+        sns("subscribe-success", NOON, product="somebody-elses"),
+    )
+    assert set(states().values()) == {State.FOREIGN}
+    assert not Agreement.objects.exists()
+    assert caplog.records == []
+
+
+def test_an_unknown_type_is_kept_and_changes_nothing(catalog):
+    take(license_updated(NOON))
+    take(eventbridge("Purchase Agreement Advisory Issued - Proposer", NOON + SECOND), sns("new-action", NOON))
+    assert states()["Purchase Agreement Advisory Issued - Proposer"] == State.UNKNOWN
+    assert states()["new-action"] == State.UNKNOWN
+    agreement = Agreement.objects.get()
+    assert agreement.status == "active"
+    assert MarketplaceEvent.objects.get(kind__contains="Advisory").agreement == agreement
+
+
+def test_a_license_is_known_by_its_id_with_and_without_the_arn_prefix(catalog):
+    bare = ARN.removeprefix("arn:aws:")
+    take(license_updated(NOON, arn=bare))
+    agreement = Agreement.objects.get()
+    assert (agreement.license_arn, agreement.license_id) == (None, ARN.rpartition(":")[2])
+    take(license_updated(NOON + SECOND, arn=ARN))
+    agreement.refresh_from_db()
+    assert agreement.license_arn == ARN
+    take(deprovisioned(NOON + 2 * SECOND, arn=bare, agreement_id=None))
+    agreement.refresh_from_db()
+    assert agreement.status == "ending"
+
+
+def test_an_agreement_learns_its_id_from_a_license_event_and_then_hears_of_its_end(catalog, acme):
+    agreement = make_agreement(
+        catalog, acme, "reports-flex", agreement_id=None, activated_at=None, license_arn=ARN,
+        license_id=ARN.rpartition(":")[2],
+    )  # fmt: skip
+    take(license_updated(NOON), ended(NOON + SECOND))
+    agreement.refresh_from_db()
+    assert (agreement.agreement_id, agreement.status) == ("agmt-1", "ending")
+
+
+def test_a_license_arn_without_an_id_fails_is_kept_and_stops_no_other(catalog, caplog):
+    take(license_updated(NOON - SECOND, arn="arn:aws:nothing"), license_updated(NOON))
+    failed = MarketplaceEvent.objects.get(state=State.RECEIVED)
+    assert failed.error.startswith("ValueError")
+    assert f"Event {failed.pk} could not be applied" in caplog.text
+    assert Agreement.objects.get().status == "active"
+
+
+def test_an_event_that_failed_is_tried_again(catalog, monkeypatch):
+    def fails(*arguments, **options):
+        raise KeyError("a payload of another version")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lifecycle, "apply", fails)
+        take(license_updated(NOON))
+    assert MarketplaceEvent.objects.get().error.startswith("KeyError")
+    assert not Agreement.objects.exists()
+    events.apply_received(now=NOON)
+    event = MarketplaceEvent.objects.get()
+    assert (event.state, event.error) == (State.APPLIED, "")
+
+
+def test_an_event_that_another_worker_applied_is_not_applied_again(catalog):
+    take(license_updated(NOON))
+    event = MarketplaceEvent.objects.get()
+    Effect.objects.all().delete()
+    events.apply(event, now=NOON)
+    assert not Effect.objects.exists()
+
+
+def test_an_event_and_its_agreement_that_missed_each_other_meet_in_the_sweep(catalog, acme):
+    take(ended(NOON))
+    # Made by another process at the very moment, which did not see the event yet.
+    agreement = make_agreement(catalog, acme, "reports-flex", agreement_id="agmt-1")
+    events.apply_waiting(now=NOON + timedelta(minutes=1))
+    event = MarketplaceEvent.objects.get()
+    assert (event.state, event.agreement) == (State.APPLIED, agreement)
+
+
+def test_what_nobody_ever_knows_of_is_not_swept_for_ever(catalog, django_assert_num_queries):
+    take(ended(NOON))
+    with django_assert_num_queries(1):
+        events.apply_waiting(now=NOON + timedelta(days=2))
+    assert MarketplaceEvent.objects.get().state == State.WAITING
+
+
+# --- Legacy: one purchase after the other
+
+
+def legacy():
+    return list(Agreement.objects.filter(identity="legacy").order_by("pk").values_list("status", flat=True))
+
+
+def test_a_subscription_over_sns_is_made_known_by_its_first_event(catalog):
+    take(sns("subscribe-success", NOON))
+    agreement = Agreement.objects.get()
+    assert (agreement.status, agreement.identity, agreement.license_id) == ("active", "legacy", None)
+    assert agreement.customer.customer_identifier == "cust1"
+
+
+def test_an_event_for_an_unknown_legacy_customer_waits(catalog):
+    take(sns("unsubscribe-pending", NOON + SECOND))
+    assert states() == {"unsubscribe-pending": State.WAITING}
+    take(sns("subscribe-success", NOON))
+    assert legacy() == ["ending"]
+
+
+def test_subscribing_again_within_the_final_hour_calls_the_ending_off(catalog):
+    take(sns("subscribe-success", NOON), sns("unsubscribe-pending", NOON + 10 * SECOND))
+    assert legacy() == ["ending"]
+    take(sns("subscribe-success", NOON + 20 * SECOND))
+    assert legacy() == ["active"]
+    assert Agreement.objects.get().metering_closes_at is None
+
+
+def test_subscribing_again_later_is_another_purchase(catalog):
+    hour = timedelta(hours=1)
+    take(
+        sns("subscribe-success", NOON),
+        sns("unsubscribe-pending", NOON + hour),
+        sns("unsubscribe-success", NOON + 2 * hour),
+    )
+    take(sns("subscribe-success", NOON + 3 * hour), now=NOON + 3 * hour)
+    assert legacy() == ["ended", "active"]
+    # Late echoes of the first purchase find the first.
+    take(
+        sns("subscribe-success", NOON + SECOND), sns("entitlement-updated", NOON + hour), now=NOON + 4 * hour
+    )
+    assert legacy() == ["ended", "active"]
+    take(sns("unsubscribe-pending", NOON + 5 * hour), now=NOON + 5 * hour)
+    assert legacy() == ["ended", "ending"]
+
+
+def test_a_late_echo_of_an_ended_purchase_makes_no_new_one(catalog):
+    hour = timedelta(hours=1)
+    take(
+        sns("subscribe-success", NOON),
+        sns("unsubscribe-pending", NOON + hour),
+        sns("unsubscribe-success", NOON + 2 * hour),
+        sns("subscribe-success", NOON + SECOND),
+    )
+    assert legacy() == ["ended"]
+
+
+def test_a_payment_that_failed_and_then_succeeded_is_one_purchase(catalog, acme):
+    waiting = make_agreement(catalog, acme, "reports-classic", activated_at=None, created_at=NOON - SECOND)
+    customer = waiting.customer.customer_identifier
+    take(sns("subscribe-fail", NOON, customer=customer))
+    assert legacy() == ["failed"]
+    take(sns("subscribe-success", NOON + SECOND, customer=customer))
+    assert legacy() == ["active"]
+    waiting.refresh_from_db()
+    assert (waiting.status, waiting.organization) == ("active", acme)
+
+
+def test_after_a_failed_payment_the_purchase_that_the_buyer_made_since_is_the_one(catalog, acme):
+    failed = make_agreement(catalog, acme, "reports-classic", activated_at=None, created_at=NOON - 9 * SECOND)
+    take(sns("subscribe-fail", NOON - 5 * SECOND, customer=failed.customer.customer_identifier))
+    second = Agreement.objects.create(
+        product=failed.product, customer=failed.customer, identity="legacy", created_at=NOON + SECOND
+    )
+    take(sns("subscribe-success", NOON, customer=failed.customer.customer_identifier))
+    second.refresh_from_db()
+    assert legacy() == ["failed", "active"]
+    assert second.status == "active"
+
+
+def test_a_buyer_who_arrives_after_the_event_finds_the_same_purchase(aws):
+    bought = aws.buy("reports-classic")
+    aws.control.advance(timedelta(minutes=1))
+    aws.deliver()
+    arrival = registration.arrive(aws.marketplace, token=bought.token, free_trial_hint=False, now=NOON)
+    assert arrival.agreement == Agreement.objects.get()
+    assert MarketplaceCustomer.objects.get().aws_account_id == bought.aws_account_id
+
+
+def test_a_buyer_who_arrives_before_the_event_finds_the_same_purchase(aws):
+    bought = aws.buy("reports-flex", license_updated_after=30)
+    arrival = registration.arrive(aws.marketplace, token=bought.token, free_trial_hint=False, now=NOON)
+    assert arrival.agreement.status == "pending"
+    aws.control.advance(timedelta(minutes=1))
+    aws.deliver()
+    assert Agreement.objects.get().status == "active"
