@@ -69,7 +69,8 @@ def test_an_eventbridge_event_is_read_whole():
     found = parse(message(body))
     assert found == Notification(
         channel="eventbridge", source_id="e-1", type=Type.LICENSE_UPDATED,
-        name="License Updated - Manufacturer", occurred_at=NOON, agreement_id="agmt-1", license_arn=ARN, product_code="reports-flex",
+        name="License Updated - Manufacturer", occurred_at=NOON, agreement_id="agmt-1", license_arn=ARN,
+        product_code="reports-flex",
         aws_account_id="222222222222", offer_id="offer-1",
     )  # fmt: skip
     assert Notification.from_json(json.loads(json.dumps(found.to_json()))) == found
