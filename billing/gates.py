@@ -20,18 +20,23 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from accounts.access import TenantRequest
+from accounts.adapter import get_adapter
 from accounts.models import Organization
 from billing.aws.window import month_of
-from billing.models import Agreement, Dimension, Entitlement, UsageEvent
+from billing.models import Agreement, Dimension, Entitlement, Product, UsageEvent
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """Truthy when allowed. ``reason`` is for people; ``limit`` is how much, where the feature has a quota."""
+    """Truthy when allowed. ``reason`` is for people; ``limit`` is how much, where the feature has a quota.
+
+    ``waiting`` says that AWS has yet to tell what was bought: the answer may be another in a minute.
+    """
 
     allowed: bool
     reason: str
     limit: Decimal | None = None
+    waiting: bool = False
 
     def __bool__(self) -> bool:
         return self.allowed
@@ -47,6 +52,11 @@ class Quota:
     @property
     def remaining(self) -> Decimal:
         return max(Decimal(0), self.limit - self.used)
+
+    @property
+    def beyond(self) -> Decimal:
+        """What was used on top of it, and is billed by use."""
+        return max(Decimal(0), self.used - self.limit)
 
 
 def allows(organization: Organization, feature: str, *, now: datetime | None = None) -> Grant:
@@ -66,6 +76,9 @@ def allows(organization: Organization, feature: str, *, now: datetime | None = N
         # A quota of nothing is a limit too: it must not read as "no quota".
         limits = [row.quantity for row in in_force if row.dimension_key == rule.get("quota")]
         return Grant(True, _("Included in your subscription."), sum(limits, Decimal(0)) if limits else None)
+    if not granting and any(holding.is_unsettled for holding in holdings):
+        reason = _("AWS has not confirmed your purchase yet. This usually takes a few minutes.")
+        return Grant(False, reason, waiting=True)
     statuses = {holding.status for holding in holdings}
     return Grant(False, _refusal(statuses, expired=bool(granting)))
 
@@ -101,7 +114,12 @@ def requires(feature: str) -> Callable[..., Any]:
                 return render(
                     request,
                     "billing/paywall.html",
-                    {"grant": grant, "feature": feature, "organization": organization},
+                    {
+                        "grant": grant,
+                        "feature": feature,
+                        "organization": organization,
+                        "nav_items": get_adapter().nav_items(organization, request.user),
+                    },
                     status=403,
                 )
             return view(request, *args, **kwargs)
@@ -117,7 +135,17 @@ class _Holding:
 
     status: str
     product_code: str
+    pricing: str
+    read_at: datetime | None
     entitlement: Entitlement | None
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Not confirmed by AWS yet, or a contract whose entitlements were never read."""
+        never_read = self.read_at is None and self.pricing != Product.Pricing.SUBSCRIPTION
+        return self.status == Agreement.Status.PENDING or (
+            self.status == Agreement.Status.ACTIVE and never_read
+        )
 
 
 _VALUES = (
@@ -131,16 +159,23 @@ def _holdings(organization: Organization) -> list[_Holding]:
     if cached is None:
         current = FilteredRelation("entitlements", condition=Q(entitlements__valid_to=None))
         rows = organization.agreements.annotate(current=current).values_list(
-            "status", "product__code", "current__pk", *(f"current__{name}" for name in _VALUES)
+            "status",
+            "product__code",
+            "product__pricing",
+            "entitlements_read_at",
+            "current__pk",
+            *(f"current__{name}" for name in _VALUES),
         )
-        cached = [
-            _Holding(
-                status, code, Entitlement(pk=pk, **dict(zip(_VALUES, values, strict=True))) if pk else None
-            )
-            for status, code, pk, *values in rows
-        ]
+        cached = [_holding(*row) for row in rows]
         organization._gate_holdings = cached  # type: ignore[attr-defined]
     return cached
+
+
+def _holding(
+    status: str, product_code: str, pricing: str, read_at: datetime | None, pk: int | None, *values: Any
+) -> _Holding:
+    entitlement = Entitlement(pk=pk, **dict(zip(_VALUES, values, strict=True))) if pk else None
+    return _Holding(status, product_code, pricing, read_at, entitlement)
 
 
 def _refusal(statuses: set[str], *, expired: bool) -> str:
@@ -148,8 +183,6 @@ def _refusal(statuses: set[str], *, expired: bool) -> str:
         return _("Your contract has expired. Renew it in the AWS console.")
     if Agreement.Status.ACTIVE in statuses:
         return _("Your subscription does not include this.")
-    if Agreement.Status.PENDING in statuses:
-        return _("AWS has not confirmed your purchase yet. This usually takes a few minutes.")
     if Agreement.Status.FAILED in statuses:
         return _("AWS could not complete your purchase. Check the payment method of your AWS account.")
     if statuses:

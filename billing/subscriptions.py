@@ -24,6 +24,7 @@ class EntitlementLine:
     expires_at: datetime | None
     used: Decimal | None
     remaining: Decimal | None
+    beyond: Decimal | None = None  # used on top of it, and billed by use
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,7 @@ def _entitlement(
         expires_at=row.expires_at,
         used=used,
         remaining=max(_ZERO, row.quantity - used) if used is not None else None,
+        beyond=max(_ZERO, used - row.quantity) if used is not None else None,
     )
 
 

@@ -22,7 +22,9 @@ def hold(catalog, acme):
     """Give acme an agreement with the entitlements named, active unless said otherwise."""
     count = 0
 
-    def make(code="reports-flex", *, status="active", organization=acme, **entitlements) -> Agreement:
+    def make(
+        code="reports-flex", *, status="active", organization=acme, read=True, **entitlements
+    ) -> Agreement:
         nonlocal count
         count += 1
         agreement = Agreement.objects.create(
@@ -34,6 +36,7 @@ def hold(catalog, acme):
             organization=organization,
             status=status,
             activated_at=None if status in ("pending", "failed") else NOW - timedelta(days=1),
+            entitlements_read_at=NOW if read else None,
         )
         for key, value in entitlements.items():
             grant(agreement, key, value)
@@ -297,3 +300,37 @@ def test_a_misspelled_key_of_a_feature_stops_the_start(settings):
 )
 def test_a_feature_that_nothing_grants_stops_the_start(settings, feature):
     assert complaints(settings, {"reports": feature}) == ["billing.E003"]
+
+
+# --- Not known yet -----------------------------------------------------------------------------------------
+
+
+def test_a_purchase_that_aws_has_not_confirmed_is_worth_another_look(hold, acme):
+    hold(status="pending")
+
+    assert allows(acme).waiting
+    assert "not confirmed" in allows(acme).reason
+
+
+def test_an_active_contract_whose_entitlements_were_never_read_is_worth_another_look(hold, acme):
+    agreement = hold(read=False)
+    assert allows(acme).waiting
+
+    Agreement.objects.filter(pk=agreement.pk).update(entitlements_read_at=NOW)
+    assert not allows(acme).waiting
+    assert "does not include" in allows(acme).reason
+
+
+def test_the_paywall_offers_another_look_only_while_it_is_worth_one(hold, acme, acme_admin, client, settings):
+    settings.ROOT_URLCONF = "tests.billing.gated_urls"
+    client.force_login(acme_admin)
+    agreement = hold(status="pending")
+
+    page = client.get(f"/o/{acme.slug}/gated/")
+    assert page.status_code == 403
+    assert "Almost ready" in page.content.decode()
+    assert "Check again" in page.content.decode()
+    assert "Subscription" in page.content.decode()  # an administrator keeps the tabs
+
+    Agreement.objects.filter(pk=agreement.pk).update(status="failed")
+    assert "Check again" not in client.get(f"/o/{acme.slug}/gated/").content.decode()
