@@ -492,6 +492,14 @@ def test_what_ended_with_the_agreement_still_covers_its_last_hour(catalog, acme)
         assert closed(flex, "included", "quantity") == [(100, 30)]
 
 
+def test_usage_after_an_end_on_the_hour_is_covered_by_what_ended_with_it(flex):
+    use(flex, 130, at=NOON + timedelta(minutes=1))
+    flex.entitlements.update(valid_to=NOON)
+    type(flex).objects.update(ended_at=NOON, metering_closes_at=NOON + HOUR, status="ending")
+    close(NOON + timedelta(minutes=11))
+    assert closed(flex, "hour", "included", "quantity") == [(NOON, 100, 30)]
+
+
 def test_a_double_allowance_is_used_to_the_millionth(catalog, acme):
     flex = make_agreement(catalog, acme, "reports-flex")
     entitle(flex, 0.1 + 0.2)
@@ -685,7 +693,7 @@ def test_deadlines_follow_the_end_when_it_is_set_moved_and_called_off(payg):
 # --- At once
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite lets one writer in at a time")
+@pytest.mark.postgresql  # SQLite lets one writer in at a time
 @pytest.mark.django_db(transaction=True)
 def test_a_use_is_either_cancelled_or_closed_never_both(catalog, acme):
     agreement = make_agreement(catalog, acme)
@@ -730,7 +738,7 @@ def test_a_use_is_either_cancelled_or_closed_never_both(catalog, acme):
     balance(agreement)
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite lets one writer in at a time")
+@pytest.mark.postgresql  # SQLite lets one writer in at a time
 @pytest.mark.django_db(transaction=True)
 def test_recording_does_not_wait_for_a_closer(catalog, acme):
     agreement = make_agreement(catalog, acme)

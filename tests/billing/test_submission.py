@@ -584,6 +584,27 @@ def test_a_record_that_somebody_took_out_of_the_batch_is_not_sent(local, monkeyp
     assert (first.state, first.attempts) == (State.DUE, 0)
 
 
+def test_an_answer_is_written_whole_or_not_at_all(frozen, agreement, monkeypatch):
+    for hour in hours(3):
+        make_record(agreement, hour)
+    settle, settled = submission._settle, []
+
+    def dies_at_the_third(run, call, record, *arguments, **options):
+        settled.append(record)
+        if len(settled) == 3:
+            raise SystemExit
+        return settle(run, call, record, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(submission, "_settle", dies_at_the_third)
+        with pytest.raises(SystemExit):
+            submission.submit_due(frozen.marketplace, now=NOW)
+    assert states() == [State.IN_DOUBT] * 3
+    assert Submission.objects.get().outcome == Submission.Outcome.SENT
+    assert submission.submit_due(frozen.marketplace, now=NOW) == 3
+    assert frozen.billed() == "3"
+
+
 @pytest.mark.parametrize("when", ["before AWS gets it", "after AWS took it"])
 @pytest.mark.django_db(transaction=True)
 def test_after_a_kill_between_claim_and_answer_the_next_run_converges(frozen, catalog, acme, when):
