@@ -191,3 +191,12 @@ def test_an_empty_or_endless_log_is_refused(member, log):
 
 def test_the_address_of_a_refused_log_leads_back_to_the_page(member):
     assert member.get(LOG)["Location"] == PAGE
+
+
+@pytest.mark.parametrize("method", ["get", "post"])
+@pytest.mark.parametrize("page", [PAGE, LOG])
+def test_an_outsider_finds_no_page_and_a_stranger_signs_in(client, member, outsider, method, page):
+    client.logout()
+    assert getattr(client, method)(page)["Location"] == f"/accounts/login/?next={page}"
+    client.force_login(outsider)
+    assert getattr(client, method)(page).status_code == 404

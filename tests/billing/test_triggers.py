@@ -226,7 +226,7 @@ def test_what_came_from_or_went_to_aws_is_never_deleted(rows, model):
         execute(f"DELETE FROM {model._meta.db_table} WHERE id = %s", [rows[model].pk])
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite has no TRUNCATE")
+@pytest.mark.postgresql  # SQLite has no TRUNCATE
 def test_the_audit_trail_cannot_be_truncated(rows):
     with pytest.raises(IntegrityError, match="audit_event_append_only"):
         execute("TRUNCATE billing_auditevent", [])
