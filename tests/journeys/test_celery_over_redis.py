@@ -49,7 +49,7 @@ def worker(transactional_db, aws, redis_url, tmp_path):
             stderr=subprocess.STDOUT,
         )  # fmt: skip
         try:
-            with Celery(broker=redis_url) as app:
+            with Celery(broker=redis_url, set_as_current=False) as app:
                 yield lambda name: app.send_task(f"billing.tasks.{name}", queue=queue)
         finally:
             process.terminate()
