@@ -168,7 +168,10 @@ CACHES: dict[str, dict[str, Any]] = {
 
 # --- Background work: database rows are the queue, Celery only rings the bell -----------------------------
 CELERY_BROKER_URL = REDIS_URL or "filesystem://localhost"
-if not REDIS_URL:
+if REDIS_URL:
+    # A request that rings the bell must not hang on a broker that is gone.
+    CELERY_BROKER_TRANSPORT_OPTIONS: dict[str, Any] = {"socket_connect_timeout": 3}
+else:
     CELERY_BROKER_TRANSPORT_OPTIONS = {
         "data_folder_in": str(DATA_DIR / "broker/messages"),
         "data_folder_out": str(DATA_DIR / "broker/messages"),

@@ -130,7 +130,7 @@ def test_a_broker_that_is_down_costs_a_delay_and_nothing_else(transactional_db, 
     somewhere = Celery("somewhere", broker=broker, broker_transport_options=options, set_as_current=False)
     somewhere.conf.task_publish_retry = False
 
-    @somewhere.task(name="somewhere.bell")
+    @somewhere.task(name="somewhere.bell", shared=False)
     def bell():
         raise AssertionError("nobody runs it")
 
