@@ -57,9 +57,14 @@ def _step(state: State, event: Notification) -> State:
         term_ends_at=event.ends_at or state.term_ends_at,
     )
     match event.type:
-        # Not after an end: an ended agreement never comes back, its buyer gets another one.
-        case Type.LICENSE_UPDATED if state.status in (Status.PENDING, Status.FAILED) and not state.ended_at:
-            return replace(state, status=Status.ACTIVE, activated_at=state.activated_at or at)
+        # Once active, an ended agreement never comes back: its buyer gets another one.
+        case Type.LICENSE_UPDATED if state.activated_at is None:
+            active = replace(state, status=Status.ACTIVE, activated_at=at)
+            if state.ended_at is None:
+                return active
+            # Cancelled before the license came: active and ending at once, so that AWS's hour for the last
+            # usage is used.
+            return _ending(replace(active, ended_at=at), at)
         case Type.SUBSCRIBED if state.status != Status.ENDED:
             # Also "unsubscribed and at once subscribed again": the ending is called off.
             return replace(

@@ -14,7 +14,7 @@ from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Q, Sum
+from django.db.models import F, Q, QuerySet, Sum
 
 from billing import allocations, audit, customers
 from billing.aws import wire
@@ -29,6 +29,7 @@ logger = logging.getLogger(__name__)
 SETTLE_TIME = timedelta(minutes=10)
 SETTLE_MARGIN = timedelta(minutes=15)
 
+_REOPENED_FOR = timedelta(hours=25)  # AWS's window, and the hour in which the usage stands
 _MORE_THAN_ANYBODY_USES = Decimal(10**12)
 
 State = MeteringRecord.State
@@ -38,8 +39,18 @@ Hours = dict[datetime, list[UsageEvent]]
 def close_hours(*, region: str, now: datetime) -> int:
     """Close every finished hour that has open usage. Returns how many records were made."""
     open_usage = UsageEvent.objects.open().filter(occurred_at__lt=now)
+    return _close_agreements_of(open_usage | _misplaced_usage(now=now), region=region, now=now)
+
+
+def close_last_hours(*, region: str, now: datetime) -> int:
+    """Close what is still open of ending agreements. Runs every minute: AWS takes it for an hour only."""
+    ending = UsageEvent.objects.open().filter(agreement__status=Agreement.Status.ENDING)
+    return _close_agreements_of(ending, region=region, now=now)
+
+
+def _close_agreements_of(usage: QuerySet[UsageEvent], *, region: str, now: datetime) -> int:
     made = 0
-    for pk in list(open_usage.order_by("agreement_id").values_list("agreement_id", flat=True).distinct()):
+    for pk in list(usage.order_by("agreement_id").values_list("agreement_id", flat=True).distinct()):
         try:
             made += close_agreement(pk, region=region, now=now)
         except Exception:  # one agreement's trouble must not keep the others' usage from AWS
@@ -52,13 +63,18 @@ def close_agreement(agreement_pk: int, *, region: str, now: datetime) -> int:
     """Close one agreement's finished hours, and its last hour once that has settled."""
     agreement = customers.lock(agreement_pk)
     if agreement.activated_at is None:
+        _put_outside(agreement, now=now)
         return 0
+    reopen_usage(agreement, now=now)
     if agreement.identity == Agreement.Identity.LICENSE and agreement.license_arn is None:
         logger.error("Agreement %s cannot be metered: AWS has not told its whole license ARN", agreement.pk)
         return 0
     final = agreement.ended_at is not None and now >= settled_at(agreement)
     end = _end_of_closable(agreement, final=final, now=now)
-    wait = not final and _allowance_is_unknown(agreement, before=end)
+    wait = _allowance_is_unknown(agreement, before=end)
+    if wait and final and now >= _last_call(agreement):
+        logger.error("Agreement %s: its last usage is closed without its entitlements", agreement.pk)
+        wait = False
     plans: list[tuple[datetime, Dimension, list[UsageEvent]]] = []
     for dimension, events in _by_dimension(_open_usage(agreement, before=None if final else end)):
         if dimension.included_by and wait:
@@ -87,6 +103,12 @@ def settled_at(agreement: Agreement) -> datetime:
     return max(settled, agreement.ended_at)
 
 
+def _last_call(agreement: Agreement) -> datetime:
+    """From here on the last usage goes out whatever is unknown: AWS's window is about to close."""
+    assert agreement.metering_closes_at is not None
+    return agreement.metering_closes_at - SETTLE_MARGIN
+
+
 def recompute_deadlines(agreement: Agreement) -> None:
     """Set ``submit_by`` of the unsettled records anew, in the transaction that moved the agreement's end."""
     unsettled = (State.DUE, State.IN_DOUBT, State.WAITING, State.HELD)
@@ -109,9 +131,29 @@ def reopen_usage(agreement: Agreement, *, now: datetime) -> None:
     )
     if agreement.ended_at is not None:
         outside = outside.filter(occurred_at__lt=agreement.ended_at)
+    # Only what AWS may still take: the rest is history.
+    outside = outside.filter(occurred_at__gte=now - _REOPENED_FOR)
     reopened = outside.update(disposition=UsageEvent.Disposition.BILLABLE)
     if reopened:
         audit.record(agreement, "usage_reopened", by="aws", at=now, events=reopened)
+
+
+def _misplaced_usage(*, now: datetime) -> QuerySet[UsageEvent]:
+    """Usage recorded as outside its agreement by a transaction that began before the activation was told."""
+    return UsageEvent.objects.filter(
+        Q(agreement__ended_at=None) | Q(occurred_at__lt=F("agreement__ended_at")),
+        disposition=UsageEvent.Disposition.OUTSIDE_AGREEMENT,
+        occurred_at__gte=F("agreement__activated_at"),
+        occurred_at__gt=now - _REOPENED_FOR,
+    )
+
+
+def _put_outside(agreement: Agreement, *, now: datetime) -> None:
+    """Events that came late say that the agreement was never active: no usage of it can be billed."""
+    stranded = agreement.usage_events.open().update(disposition=UsageEvent.Disposition.OUTSIDE_AGREEMENT)
+    if stranded:
+        logger.error("Agreement %s was never active: %s uses cannot be billed", agreement.pk, stranded)
+        audit.record(agreement, "usage_outside", by="job:close_hours", at=now, events=stranded)
 
 
 def _end_of_closable(agreement: Agreement, *, final: bool, now: datetime) -> datetime:

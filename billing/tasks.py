@@ -55,6 +55,8 @@ def run_effects() -> None:
 def advance_lifecycles() -> None:
     now = timezone.now()
     events.apply_waiting(now=now)
+    if metering.close_last_hours(region=settings.MARKETPLACE["metering_region"], now=now):
+        ring(submit_metering)
     lifecycle.advance(now=now)
 
 

@@ -194,9 +194,11 @@ def _paying_agreement(
     organization: Organization, dimension: str, instant: datetime, given: Agreement | None
 ) -> Agreement:
     if given is not None:
-        if given.organization_id != organization.pk:
+        # Read anew: the caller may have held it since before it was activated, or ended.
+        fresh = organization.agreements.select_related("product").filter(pk=given.pk).first()
+        if fresh is None:
             raise UsageRefused("agreement: belongs to another organization.")
-        return given
+        return fresh
     candidates = agreements_with(organization, dimension)
     if not candidates:
         raise UsageRefused(

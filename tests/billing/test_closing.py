@@ -557,17 +557,86 @@ def test_usage_without_an_allowance_does_not_wait_for_entitlements(catalog, acme
     assert close() == 1
 
 
-def test_at_the_end_usage_is_closed_with_the_allowance_that_is_known(catalog, acme):
+def test_at_the_end_overage_waits_for_the_entitlements_while_there_is_time(catalog, acme, caplog):
     ended_at = NOON - timedelta(minutes=15)
     flex = make_agreement(
         catalog, acme, "reports-flex", ended_at=ended_at, closes_at=ended_at + HOUR, entitlements_read_at=None
     )
     use(flex, 50, at=ended_at - timedelta(minutes=1))
-    assert close() == 1
+    assert close() == 0
+
+    last_call = ended_at + timedelta(minutes=45)
+    assert close(last_call - timedelta(seconds=1)) == 0
+    assert "without its entitlements" not in caplog.text
+    assert close(last_call) == 1
     assert closed(flex, "quantity", "state") == [(50, State.DUE)]
+    assert "without its entitlements" in caplog.text
+
+
+def test_at_the_end_entitlements_read_in_time_cover_what_they_allow(catalog, acme):
+    ended_at = NOON - timedelta(minutes=15)
+    flex = make_agreement(
+        catalog, acme, "reports-flex", ended_at=ended_at, closes_at=ended_at + HOUR, entitlements_read_at=None
+    )
+    use(flex, 10, at=ended_at - timedelta(minutes=1))
+    assert close() == 0
+    entitle(flex, 100)
+    type(flex).objects.filter(pk=flex.pk).update(entitlements_read_at=NOON)
+    assert close() == 1
+    assert closed(flex, "included", "quantity", "state") == [(10, 0, State.NOT_DUE)]
+
+
+# --- What was recorded beside the truth
+
+
+def test_usage_whose_insert_commits_after_the_activation_is_billed(payg):
+    # Its transaction began before the activation was told, and it knew no better than "outside".
+    event = use(payg, 3, at=NOON - HOUR)
+    UsageEvent.objects.filter(pk=event.pk).update(disposition=Disposition.OUTSIDE_AGREEMENT)
+    assert close() == 1
+    assert closed(payg) == [(NOON - HOUR, 3)]
+    assert AuditEvent.objects.filter(action="usage_reopened").count() == 1
+
+
+def test_usage_outside_the_agreement_or_too_old_to_bill_stays_outside(catalog, acme, payg):
+    gone = make_agreement(catalog, acme, ended_at=NOON - 3 * HOUR, closes_at=NOON - 2 * HOUR)
+    for agreement, at in ((payg, BEGIN - HOUR), (payg, NOON - 30 * HOUR), (gone, NOON - 2 * HOUR)):
+        event = use(agreement, 1, at=at)
+        UsageEvent.objects.filter(pk=event.pk).update(disposition=Disposition.OUTSIDE_AGREEMENT)
+    assert close() == 0
+    assert {event.disposition for event in UsageEvent.objects.all()} == {Disposition.OUTSIDE_AGREEMENT}
+
+
+def test_a_stale_agreement_object_does_not_decide_what_is_billed(catalog, acme):
+    agreement = make_agreement(catalog, acme, activated_at=None)
+    type(agreement).objects.filter(pk=agreement.pk).update(status="active", activated_at=BEGIN)
+    assert agreement.activated_at is None
+    event = usage.record(acme, "pages", 1, key="k", agreement=agreement, occurred_at=NOON, now=NOON)
+    assert event.disposition == Disposition.BILLABLE
+
+
+def test_open_usage_of_an_agreement_that_turns_out_never_active_is_said_to_be_outside(payg, caplog):
+    event = use(payg, 3, at=NOON - HOUR)
+    type(payg).objects.filter(pk=payg.pk).update(status="failed", activated_at=None)
+    assert close() == 0
+    event.refresh_from_db()
+    assert event.disposition == Disposition.OUTSIDE_AGREEMENT
+    assert "was never active" in caplog.text
+    assert AuditEvent.objects.filter(action="usage_outside").count() == 1
 
 
 # --- The end
+
+
+def test_usage_that_comes_after_the_last_hour_was_flushed_is_closed_within_the_minute(catalog, acme):
+    # Ended at 12:03: the next hourly run, at 13:05, would be past AWS's window.
+    ended_at = NOON + timedelta(minutes=3)
+    agreement = ending(catalog, acme, ended_at)
+    late = ended_at + timedelta(minutes=20)
+    use(agreement, 5, at=NOON + timedelta(minutes=1), now=late)
+    assert metering.close_last_hours(region=REGION, now=late + timedelta(minutes=1)) == 1
+    assert closed(agreement, "hour", "used", "submit_by") == [(NOON, 5, ended_at + HOUR)]
+    assert metering.close_last_hours(region=REGION, now=late + timedelta(minutes=2)) == 0
 
 
 def ending(catalog, acme, ended_at, *, closes_after=HOUR, **options):

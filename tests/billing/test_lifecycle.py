@@ -105,7 +105,16 @@ def over(after):
             gone("ending", ENDED_AT, ENDED_AT + HOUR),
         ),
         ([CANCELLED], State("failed", ended_at=NOON + ENDED_AT)),
-        ([CANCELLED, happened(Type.LICENSE_UPDATED, 2 * HOUR)], State("failed", ended_at=NOON + ENDED_AT)),
+        # Cancelled before its license came: AWS still takes usage of that license for an hour.
+        (
+            [CANCELLED, happened(Type.LICENSE_UPDATED, 2 * HOUR)],
+            State(
+                "ending",
+                activated_at=NOON + 2 * HOUR,
+                ended_at=NOON + 2 * HOUR,
+                metering_closes_at=NOON + 3 * HOUR,
+            ),
+        ),
         ([GONE], State("failed", ended_at=NOON + GONE_AT)),
         ([happened(Type.UNSUBSCRIBED)], State("failed", ended_at=NOON)),
         # The window.
