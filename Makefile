@@ -32,7 +32,8 @@ check-deploy: .venv/dev  ## Django's own production checks, on settings as in pr
 	env ENV_FILE= SITE_URL=https://app.example.com ALLOWED_HOSTS=app.example.com \
 	  SECRET_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(60))') \
 	  AUDIT_KEY=$$($(BIN)/python -c 'import secrets; print(secrets.token_urlsafe(60))') \
-	  DATABASE_URL=postgres://app@db/app REDIS_URL=redis://cache:6379/0 EMAIL_URL=smtp+tls://mail:587 \
+	  DATABASE_URL=postgres://app@db/app REDIS_URL=redis://cache:6379/0 \
+	  EMAIL_URL=smtp+tls://mail:587 ADMIN_EMAILS=ops@example.com \
 	  $(BIN)/python manage.py check --deploy --fail-level WARNING
 
 format: .venv/dev  ## let ruff mend what it can

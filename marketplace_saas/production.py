@@ -13,6 +13,7 @@ _SIMULATED_SERVICES = (
     "AWS_ENDPOINT_URL_MARKETPLACE_ENTITLEMENT_SERVICE",
     "AWS_ENDPOINT_URL_MARKETPLACE_AGREEMENT",
     "AWS_ENDPOINT_URL_SQS",
+    "AWS_ENDPOINT_URL_STS",
 )
 
 
@@ -39,6 +40,10 @@ def _problems(settings: dict[str, Any]) -> list[str]:
     ]
     if not settings["ALLOWED_HOSTS"]:
         found.append("ALLOWED_HOSTS is empty: set it to the host name of SITE_URL")
+    if "*" in settings["ALLOWED_HOSTS"]:
+        found.append("ALLOWED_HOSTS takes any host name: set it to the host name of SITE_URL")
+    if not settings["ADMINS"]:
+        found.append("ADMIN_EMAILS is missing: alarms must reach a person")
     if not settings["SITE_URL"].startswith("https://"):
         found.append("SITE_URL must start with https://")
     if "sqlite" in settings["DATABASES"]["default"]["ENGINE"]:
