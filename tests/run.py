@@ -1,7 +1,8 @@
 """`make test`: every test on SQLite, and again on PostgreSQL with Redis where they answer.
 
 Each run is named. Where PostgreSQL or Redis does not answer, the run is skipped and says why; with CI set
-that is an error. Only the test database `test_marketplace_saas` is created, and Redis is never flushed.
+that is an error. Only test databases of its own, `test_marketplace_saas…`, are created and dropped, and Redis
+is never flushed.
 """
 
 from __future__ import annotations
@@ -25,11 +26,12 @@ def main(arguments: list[str]) -> int:
     postgres, broker = unreachable_postgres(), unreachable_redis()
     environment = {} if broker else {"TEST_REDIS_URL": REDIS_URL}
     chosen = arguments or ["-m", "not slow"]
-    failures = run("SQLite", {**environment, "DATABASE_URL": ""}, chosen)
+    with_redis = "" if broker else " and Redis"
+    failures = run(f"SQLite{with_redis}", {**environment, "DATABASE_URL": ""}, chosen)
     if postgres is None and not arguments:
         # The browser sees no difference between the databases.
         again = ["-m", "not slow and not browser", "--ignore=tests/simulator"]
-        failures += run("PostgreSQL", {**environment, "DATABASE_URL": POSTGRES_URL}, again)
+        failures += run(f"PostgreSQL{with_redis}", {**environment, "DATABASE_URL": POSTGRES_URL}, again)
     for name, why in (("PostgreSQL", postgres), ("Redis", broker)):
         if why is not None:
             print(f"\nSKIPPED: no test ran against {name}: {why}")
@@ -56,7 +58,7 @@ def run(name: str, environment: Mapping[str, str], arguments: list[str]) -> int:
         *arguments,
     ]
     # Data of the two runs is combined afterwards: some lines are for one database only.
-    settings["COVERAGE_FILE"] = f".coverage.{name}"
+    settings["COVERAGE_FILE"] = f".coverage.{name.partition(' ')[0]}"
     return subprocess.run(command, env=settings, check=False).returncode
 
 

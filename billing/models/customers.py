@@ -51,10 +51,6 @@ class AgreementQuerySet(models.QuerySet["Agreement"]):
         """Those that give access now."""
         return self.filter(status__in=[Agreement.Status.ACTIVE])
 
-    def metering(self) -> Self:
-        """Those whose usage AWS still takes, or may take again."""
-        return self.exclude(activated_at=None).exclude(status=Agreement.Status.FAILED)
-
 
 class Agreement(models.Model):
     """One purchase of one product by one AWS account.

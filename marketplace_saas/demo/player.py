@@ -98,7 +98,7 @@ class Buyer:
         lines = [f"{job},{at.isoformat()},{pages},{team}" for job, at, pages, team in jobs]
         self.browser.open(self.product_url)
         self.browser.submit("log", log="\n".join(lines))
-        self.browser.expect(f"{len(jobs)} render jobs recorded")
+        self.browser.expect(f"{len(jobs)} render job")
 
     def cancel(self) -> None:
         """In AWS's list of subscriptions."""

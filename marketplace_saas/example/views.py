@@ -11,6 +11,7 @@ from django.db import transaction
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
+from django.utils.translation import ngettext
 
 from accounts.access import TenantRequest, organization_required
 from accounts.adapter import get_adapter
@@ -52,14 +53,19 @@ def upload_log(request: TenantRequest) -> HttpResponse:
     if form.is_valid():
         try:
             with transaction.atomic():
-                for job in form.cleaned_data["log"]:
+                # In one order always, so that two logs with the same jobs never wait for each other.
+                for job in sorted(form.cleaned_data["log"], key=lambda job: job.key):
                     _record_job(request.membership.organization, job)
         except RefusedLine as refused:
             form.add_error("log", str(refused))
         else:
-            messages.success(request, f"{len(form.cleaned_data['log'])} render jobs recorded.")
+            messages.success(request, _recorded(len(form.cleaned_data["log"])))
             return redirect("example:reports", request.membership.organization.slug)
     return _page(request, log_form=form)
+
+
+def _recorded(jobs: int) -> str:
+    return ngettext("%(jobs)d render job recorded.", "%(jobs)d render jobs recorded.", jobs) % {"jobs": jobs}
 
 
 class RefusedLine(Exception):

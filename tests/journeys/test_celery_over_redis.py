@@ -8,8 +8,10 @@ import sys
 import time
 import uuid
 from datetime import timedelta
+from urllib.parse import quote
 
 import pytest
+import redis
 from celery import Celery
 from django.conf import settings
 from django.db import connection
@@ -54,6 +56,8 @@ def worker(transactional_db, aws, redis_url, tmp_path):
         finally:
             process.terminate()
             process.wait(timeout=20)
+            with redis.Redis.from_url(redis_url) as broker:
+                broker.delete(queue, *(f"_kombu.{kind}.{queue}" for kind in ("binding", "binding_permanent")))
             log.flush()
             sys.stdout.write((tmp_path / "worker.log").read_text())
 
@@ -62,7 +66,9 @@ def database_url() -> str:
     database = connection.settings_dict
     if connection.vendor == "sqlite":
         return f"sqlite:///{database['NAME']}"
-    return f"postgres://{database['USER']}@{database['HOST']}:{database['PORT']}/{database['NAME']}"
+    password = f":{quote(database['PASSWORD'], safe='')}" if database["PASSWORD"] else ""
+    address = f"{database['USER']}{password}@{database['HOST']}:{database['PORT']}"
+    return f"postgres://{address}/{database['NAME']}"
 
 
 def until(happened, *, seconds=30):
