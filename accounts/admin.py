@@ -129,7 +129,22 @@ class UserAdmin(auth_admin.UserAdmin, _PeopleAdmin):  # type: ignore[misc]  # Dj
 
 
 class GroupAdmin(auth_admin.GroupAdmin, ModelAdmin):  # type: ignore[misc]  # as above
-    pass
+    """Only for superusers: whoever may edit a group they are in may give themselves everything."""
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return _is_superuser(request)
+
+    def has_view_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        return _is_superuser(request)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return _is_superuser(request)
+
+    def has_change_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        return _is_superuser(request)
+
+    def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
+        return _is_superuser(request)
 
 
 class OrganizationAdmin(_PeopleAdmin):
@@ -149,4 +164,5 @@ class OrganizationAdmin(_PeopleAdmin):
 
 
 def _is_superuser(request: HttpRequest) -> bool:
-    return isinstance(request.user, User) and request.user.is_superuser
+    user = request.user
+    return isinstance(user, User) and user.is_active and user.is_superuser

@@ -12,6 +12,7 @@ from django.urls import reverse
 from accounts.models import Membership, Organization, User
 from billing import models
 from billing.admin.columns import list_url
+from billing.admin.site import admin_site
 
 _GROUPS: tuple[tuple[str, tuple[tuple[type[Model], str, str], ...]], ...] = (
     (
@@ -69,7 +70,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
         items = [
             {"title": name, "icon": icon, "link": list_url(model)}
             for model, name, icon in entries
-            if request.user.has_perm(f"{model._meta.app_label}.view_{model._meta.model_name}")
+            if admin_site.get_model_admin(model).has_view_permission(request)
         ]
         if items:
             groups.append({"title": title, "items": items})

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from django import forms
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.models import Group
+from django.db import transaction
+from django.db.models import QuerySet
+from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 
 from accounts import admin as people
 from accounts.models import Membership, Organization, User
+from billing import audit
 from billing.admin import panels_of
 from billing.admin.base import ReadOnlyAdmin
 from billing.admin.columns import linked, list_url, when
@@ -14,8 +23,67 @@ from billing.admin.panels import Panel, WithPanels
 from billing.admin.site import admin_site
 from billing.models import Agreement, UsageEvent
 
-admin_site.register(User, people.UserAdmin)
-admin_site.register(Group, people.GroupAdmin)
+# The fields that decide what a person may do.
+_ACCESS = ("is_active", "is_staff", "is_superuser", "groups", "user_permissions")
+
+
+def _record(request: HttpRequest, action: str, **ids: Any) -> None:
+    assert isinstance(request.user, User)
+    audit.record(audit.STAFF, action, by=request.user, at=timezone.now(), **ids)
+
+
+@admin.register(User, site=admin_site)
+class UserAdmin(people.UserAdmin):
+    """What staff do to a person's access is in the trail, or is not done."""
+
+    def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
+        key = unquote(id)
+        with transaction.atomic():
+            before = self.get_object(request, key)
+            response = super().user_change_password(request, id, form_url)
+            after = self.get_object(request, key)
+            if before is not None and after is not None and before.password != after.password:
+                _record(request, "password_set", user=after.pk)
+        return response
+
+    def save_related(self, request: HttpRequest, form: forms.ModelForm, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        user = form.instance
+        if not change:
+            _record(request, "account_made", user=user.pk)
+            return
+        changed = [name for name in _ACCESS if name in form.changed_data]
+        if changed:
+            _record(request, "access_changed", user=user.pk, **{name: _of(user, name) for name in changed})
+
+
+def _of(user: User, name: str) -> Any:
+    if name in ("groups", "user_permissions"):
+        return sorted(getattr(user, name).values_list("pk", flat=True))
+    return getattr(user, name)
+
+
+@admin.register(Group, site=admin_site)
+class GroupAdmin(people.GroupAdmin):
+    """A group is what its members may do: as much in the trail as theirs."""
+
+    def save_related(self, request: HttpRequest, form: forms.ModelForm, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        if "permissions" in form.changed_data:
+            group = form.instance
+            held = sorted(group.permissions.values_list("pk", flat=True))
+            _record(request, "group_changed", group=group.pk, permissions=held)
+
+    def delete_model(self, request: HttpRequest, obj: Group) -> None:
+        with transaction.atomic():
+            _record(request, "group_deleted", group=obj.pk)
+            super().delete_model(request, obj)
+
+    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Group]) -> None:
+        with transaction.atomic():
+            for group in queryset:
+                _record(request, "group_deleted", group=group.pk)
+            super().delete_queryset(request, queryset)
 
 
 @admin.register(Organization, site=admin_site)

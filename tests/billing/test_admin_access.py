@@ -13,9 +13,17 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from accounts.models import Membership, Organization, User
+from billing import audit
 from billing.admin import front_page
 from billing.admin.columns import instant, list_url, plain
-from billing.models import Agreement, Effect, MarketplaceCustomer, MarketplaceEvent, MeteringRecord
+from billing.models import (
+    Agreement,
+    AuditEvent,
+    Effect,
+    MarketplaceCustomer,
+    MarketplaceEvent,
+    MeteringRecord,
+)
 from tests.billing.test_admin import HOSTILE, make_story, page_url, rows_of, submit
 from tests.plugin import PASSWORD
 
@@ -295,6 +303,92 @@ def test_an_operator_sets_a_password(client, operator, acme_member):
 
     acme_member.refresh_from_db()
     assert acme_member.check_password("another horse")
+
+
+def staff_trail():
+    trail = AuditEvent.objects.filter(stream=audit.STAFF).order_by("sequence")
+    return list(trail.values_list("actor", "action", "data"))
+
+
+def test_setting_somebodys_password_leaves_a_trace(client, make_staff, acme_member):
+    support = make_staff("s@seller.example", "view_user", "change_user")
+    client.force_login(support)
+    page = f"/admin/accounts/user/{acme_member.pk}/password/"
+
+    client.get(page)
+    client.post(page, {"usable_password": "true", "password1": "another horse", "password2": "a typo"})
+    assert staff_trail() == []
+
+    client.post(page, {"usable_password": "true", "password1": "another horse", "password2": "another horse"})
+    assert staff_trail() == [(f"user:{support.pk}", "password_set", {"user": acme_member.pk})]
+
+
+def test_a_password_is_not_set_where_no_trace_can_be_left(client, operator, acme_member, monkeypatch):
+    def fails(*arguments, **options):
+        raise RuntimeError("no trace")
+
+    monkeypatch.setattr(audit, "record", fails)
+    with pytest.raises(RuntimeError):
+        client.post(
+            f"/admin/accounts/user/{acme_member.pk}/password/",
+            {"usable_password": "true", "password1": "another horse", "password2": "another horse"},
+        )
+
+    acme_member.refresh_from_db()
+    assert acme_member.check_password(PASSWORD)
+
+
+def test_changing_what_somebody_may_do_leaves_a_trace(client, operator, acme_member):
+    group = Group.objects.create(name="Auditors")
+    submit(client, page_url(acme_member), name="Robert", is_active="on")
+    assert staff_trail() == [], "A name opens nothing."
+
+    submit(client, page_url(acme_member), is_active="on", is_staff="on", groups=[group.pk])
+    submit(client, page_url(acme_member), is_active="on", is_staff="on", groups=[group.pk])
+
+    by = f"user:{operator.pk}"
+    assert staff_trail() == [
+        (by, "access_changed", {"user": acme_member.pk, "is_staff": True, "groups": [group.pk]})
+    ]
+
+
+def test_an_account_made_by_an_operator_leaves_a_trace(client, operator):
+    fields = {"email": "new@person.example", "usable_password": "true"}
+    client.post("/admin/accounts/user/add/", {**fields, "password1": PASSWORD, "password2": PASSWORD})
+
+    made = User.objects.get(email="new@person.example")
+    assert staff_trail() == [(f"user:{operator.pk}", "account_made", {"user": made.pk})]
+
+
+def test_groups_are_for_superusers_alone(client, make_staff, operator):
+    group = Group.objects.create(name="Auditors")
+    support = make_staff("s@seller.example", "view_group", "add_group", "change_group", "delete_group")
+    client.force_login(support)
+
+    assert list_url(Group) not in client.get("/admin/").content.decode()
+    pages = [list_url(Group), page_url(group), page_url(group, "delete"), "/admin/auth/group/add/"]
+    for page in pages:
+        assert client.get(page).status_code == 403, page
+    client.force_login(operator)
+    for page in pages:
+        assert client.get(page).status_code == 200, page
+
+
+def test_changing_what_a_group_may_do_leaves_a_trace(client, operator):
+    group = Group.objects.create(name="Auditors")
+    permission = Permission.objects.get(codename="view_agreement")
+    submit(client, page_url(group), name="Auditors", permissions=[permission.pk])
+    client.post(page_url(group, "delete"), {"post": "yes"})
+    other = Group.objects.create(name="Others")
+    client.post(list_url(Group), {"action": "delete_selected", "_selected_action": [other.pk], "post": "yes"})
+
+    by = f"user:{operator.pk}"
+    assert staff_trail() == [
+        (by, "group_changed", {"group": group.pk, "permissions": [permission.pk]}),
+        (by, "group_deleted", {"group": group.pk}),
+        (by, "group_deleted", {"group": other.pk}),
+    ]
+    assert not Group.objects.exists()
 
 
 def test_nobody_makes_themselves_more_than_they_are(client, make_staff, acme_member):
