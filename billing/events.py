@@ -7,14 +7,16 @@ what cannot be applied yet stays and is tried again.
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from django.db import DataError, transaction
-from django.db.models import QuerySet
+from django.db.models import Model
 
 from billing import customers, lifecycle
 from billing.aws.types import Marketplace, QueueMessage
-from billing.models import Agreement, MarketplaceEvent, Product
+from billing.models import Agreement, MarketplaceCustomer, MarketplaceEvent, Product
+from billing.models.events import MarketplaceEventQuerySet
 from billing.notifications import Notification, Type, Unparsable, parse
 
 logger = logging.getLogger(__name__)
@@ -23,6 +25,11 @@ State = MarketplaceEvent.State
 
 # An agreement replays what waited for it; this long a sweep looks too, for those that passed each other by.
 SWEPT = timedelta(days=1)
+
+# How long an event that failed is put off, first and at most.
+_FIRST_PAUSE, _LONGEST_PAUSE = timedelta(seconds=20), timedelta(hours=1)
+# Every so many failures in a row alarm again: with these pauses that is more than a day apart.
+_ALARM_EVERY = 32
 
 
 def poll(marketplace: Marketplace, queue_url: str, *, now: datetime, wait_seconds: int = 0) -> int:
@@ -74,6 +81,10 @@ def store(message: QueueMessage, *, now: datetime) -> MarketplaceEvent:
             },
         )
         return event
+    if notification.offer_id and len(notification.offer_id) > _room(Agreement, "offer_id"):
+        # Told, but nothing hangs on it: the body keeps it.
+        logger.warning("Message %s: its offer_id is longer than our column", message.message_id)
+        notification = replace(notification, offer_id=None)
     event, _ = MarketplaceEvent.objects.get_or_create(
         channel=notification.channel,
         source_id=notification.source_id[:200],
@@ -101,13 +112,19 @@ def apply_waiting(*, now: datetime) -> None:
     _apply_each(MarketplaceEvent.objects.filter(state=State.WAITING, received_at__gt=now - SWEPT), now=now)
 
 
-def _apply_each(events: QuerySet[MarketplaceEvent], *, now: datetime) -> None:
-    for event in events.order_by("occurred_at", "pk"):
+def _apply_each(events: MarketplaceEventQuerySet, *, now: datetime) -> None:
+    for event in events.due(now).order_by("occurred_at", "pk"):
         try:
             apply(event, now=now)
         except Exception as error:  # one event's trouble must not keep the others from being applied
-            logger.exception("Event %s could not be applied", event.pk)
-            MarketplaceEvent.objects.filter(pk=event.pk).update(error=f"{type(error).__name__}: {error}")
+            # An alarm is mailed: one for each try would drown the others.
+            level = logging.WARNING if event.attempts % _ALARM_EVERY else logging.ERROR
+            logger.log(level, "Event %s could not be applied", event.pk, exc_info=True)
+            MarketplaceEvent.objects.filter(pk=event.pk).update(
+                error=f"{type(error).__name__}: {error}",
+                attempts=event.attempts + 1,
+                next_attempt_at=now + min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(event.attempts, 10)),
+            )
 
 
 @transaction.atomic
@@ -117,7 +134,8 @@ def apply(event: MarketplaceEvent, *, now: datetime) -> None:
     if event.state not in (State.RECEIVED, State.WAITING):
         return  # another worker was first
     notification = Notification.from_json(event.payload)
-    agreement = _agreement_of(notification, now=now)
+    too_long = _too_long(notification)
+    agreement = None if too_long else _agreement_of(notification, now=now)
     if agreement is not None:
         if notification.type is Type.OTHER:
             _settle(event, State.UNKNOWN, agreement=agreement)
@@ -128,14 +146,45 @@ def apply(event: MarketplaceEvent, *, now: datetime) -> None:
         _settle(event, State.FOREIGN)
     elif notification.type is Type.OTHER:
         _settle(event, State.UNKNOWN)
+    elif too_long:
+        # Another try cannot help, and a shortened id is somebody else's.
+        error = f"Longer than our column: {', '.join(too_long)}"
+        logger.error("Event %s cannot be applied. %s", event.pk, error)
+        _settle(event, State.FAILED, error=error)
     else:
         _settle(event, State.WAITING)
 
 
-def _settle(event: MarketplaceEvent, state: State, *, agreement: Agreement | None = None) -> None:
+def _settle(
+    event: MarketplaceEvent, state: State, *, agreement: Agreement | None = None, error: str = ""
+) -> None:
     event.state = state
     event.agreement = agreement
-    event.save(update_fields=["state", "agreement"])
+    event.error = error
+    event.save(update_fields=["state", "agreement", "error"])
+
+
+def _room(model: type[Model], column: str) -> int:
+    length: int = model._meta.get_field(column).max_length
+    return length
+
+
+def _too_long(notification: Notification) -> list[str]:
+    """The ids of the event that no column of ours holds."""
+    ids = {
+        "agreement_id": (notification.agreement_id, _room(Agreement, "agreement_id")),
+        "license_arn": (notification.license_arn, _room(Agreement, "license_arn")),
+        "aws_account_id": (notification.aws_account_id, _room(MarketplaceCustomer, "aws_account_id")),
+        "customer_identifier": (
+            notification.customer_identifier,
+            _room(MarketplaceCustomer, "customer_identifier"),
+        ),
+    }
+    found = [name for name, (text, room) in ids.items() if text and len(text) > room]
+    license_id = (notification.license_arn or "").replace("/", ":").rpartition(":")[2]
+    if len(license_id) > _room(Agreement, "license_id") and "license_arn" not in found:
+        found.append("license_arn")
+    return found
 
 
 def _agreement_of(notification: Notification, *, now: datetime) -> Agreement | None:

@@ -160,7 +160,11 @@ TRIGGERS: tuple[Trigger, ...] = (
     _never_deleted(Submission, "submission_never_deleted"),
     _write_once(SubmissionLine, "submission_line_write_once", but={"status", "aws_record_id"}),
     _never_deleted(SubmissionLine, "submission_line_never_deleted"),
-    _write_once(MarketplaceEvent, "marketplace_event_write_once", but={"agreement", "state", "error"}),
+    _write_once(
+        MarketplaceEvent,
+        "marketplace_event_write_once",
+        but={"agreement", "state", "error", "attempts", "next_attempt_at"},
+    ),
     _never_deleted(MarketplaceEvent, "marketplace_event_never_deleted"),
     _write_once(Entitlement, "entitlement_write_once", but={"valid_to", "closed_because"}),
     _set_once(Entitlement, "entitlement_closed_once", "valid_to"),

@@ -40,6 +40,7 @@ class MarketplaceEventAdmin(ReadOnlyAdmin):
             (when("occurred_at", "at"), when("received_at", "received")),
             ("channel", "source_id"),
             "state",
+            ("attempts", when("next_attempt_at", "next attempt")),
             text_block("error"),
         ),
         "As understood": (_payload,),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Self
 
 from django.db import models
@@ -14,6 +15,10 @@ from billing.models.customers import Agreement
 class MarketplaceEventQuerySet(models.QuerySet["MarketplaceEvent"]):
     def unsettled(self) -> Self:
         return self.filter(state__in=[MarketplaceEvent.State.RECEIVED, MarketplaceEvent.State.WAITING])
+
+    def due(self, now: datetime) -> Self:
+        """Those that are not put off after a failure."""
+        return self.filter(Q(next_attempt_at=None) | Q(next_attempt_at__lte=now))
 
 
 class MarketplaceEvent(models.Model):
@@ -42,6 +47,9 @@ class MarketplaceEvent(models.Model):
     agreement = models.ForeignKey(Agreement, models.PROTECT, null=True, related_name="events")
     state = models.CharField(max_length=10, choices=State, default=State.RECEIVED)
     error = models.TextField(blank=True)
+    # Applications that failed so far, and until when the next is put off.
+    attempts = models.PositiveIntegerField(default=0)
+    next_attempt_at = models.DateTimeField(null=True)
 
     objects = MarketplaceEventQuerySet.as_manager()
 

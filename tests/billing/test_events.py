@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -360,9 +361,88 @@ def test_an_event_that_failed_is_tried_again(catalog, monkeypatch):
         take(license_updated(NOON))
     assert MarketplaceEvent.objects.get().error.startswith("KeyError")
     assert not Agreement.objects.exists()
-    events.apply_received(now=NOON)
+    events.apply_received(now=NOON + timedelta(minutes=1))
     event = MarketplaceEvent.objects.get()
     assert (event.state, event.error) == (State.APPLIED, "")
+
+
+def tries_of_a_poison_event(how_long):
+    """When an event that always fails is tried, and how loud each failure is, with a beat of 20 seconds."""
+    take(license_updated(NOON, arn="arn:aws:nothing"))
+    for beat in range(1, int(how_long / (20 * SECOND))):
+        now = NOON + beat * 20 * SECOND
+        if MarketplaceEvent.objects.get().next_attempt_at <= now:
+            events.apply_received(now=now)
+            yield now - NOON
+
+
+def test_a_poison_event_is_tried_less_and_less_often_but_at_least_once_an_hour(catalog, caplog):
+    tries = list(tries_of_a_poison_event(timedelta(hours=12)))
+    assert tries[:4] == [timedelta(seconds=seconds) for seconds in (20, 60, 140, 300)]
+    pauses = [later - earlier for earlier, later in pairwise(tries)]
+    assert pauses == sorted(pauses)
+    assert pauses[-1] == timedelta(hours=1)
+    event = MarketplaceEvent.objects.get()
+    assert (event.state, event.attempts) == (State.RECEIVED, len(tries) + 1)
+
+
+def test_a_poison_event_alarms_at_once_and_then_at_most_daily(catalog, caplog):
+    at = [timedelta(0), *tries_of_a_poison_event(timedelta(days=3))]
+    levels = [record.levelname for record in caplog.records if "could not be applied" in record.message]
+    assert len(levels) == len(at)
+    alarms = [at[n] for n, level in enumerate(levels) if level == "ERROR"]
+    assert alarms[0] == timedelta(0)
+    assert len(alarms) >= 2
+    assert min(later - earlier for earlier, later in pairwise(alarms)) >= timedelta(days=1)
+    assert set(levels) == {"ERROR", "WARNING"}
+
+
+def test_a_waiting_event_that_fails_is_put_off_too(catalog, acme, monkeypatch):
+    take(ended(NOON))
+    make_agreement(catalog, acme, "reports-flex", agreement_id="agmt-1")
+    tried = []
+
+    def fails(*arguments, **options):
+        tried.append(arguments)
+        raise KeyError("a payload of another version")
+
+    monkeypatch.setattr(lifecycle, "apply", fails)
+    for seconds in (1, 2, 30):
+        events.apply_waiting(now=NOON + seconds * SECOND)
+    assert len(tried) == 2
+
+
+# --- Ids that no column holds
+
+
+def test_an_offer_whose_id_is_too_long_stays_unknown_and_the_purchase_is_made(catalog, caplog):
+    take(license_updated(NOON).replace("offer-1", "offer-" + "1" * 70))
+    agreement = Agreement.objects.get()
+    assert (agreement.status, agreement.offer_id) == ("active", None)
+    event = MarketplaceEvent.objects.get()
+    assert event.state == State.APPLIED
+    assert "offer-1111" in event.body
+    assert "offer_id" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        (license_updated(NOON, agreement_id="a" * 65), "agreement_id"),
+        (license_updated(NOON, arn=ARN + "0" * 255), "license_arn"),
+        (license_updated(NOON, arn="x" * 1300 + ARN), "license_arn"),
+        (license_updated(NOON, account="2" * 256), "aws_account_id"),
+        (sns("subscribe-success", NOON, customer="c" * 256), "customer_identifier"),
+    ],
+)
+def test_an_event_that_names_nobody_we_can_keep_fails_once_and_aloud(catalog, caplog, body, named):
+    take(body)
+    take(body)
+    event = MarketplaceEvent.objects.get()
+    assert event.state == State.FAILED
+    assert event.error == f"Longer than our column: {named}"
+    assert not Agreement.objects.exists()
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
 
 
 def test_an_event_that_another_worker_applied_is_not_applied_again(catalog):

@@ -123,7 +123,7 @@ FREE = {  # what may change of a row that is otherwise written once
     },
     Submission: {"finished_at", "outcome", "aws_request_id", "error_code", "error_message"},
     SubmissionLine: {"status", "aws_record_id"},
-    MarketplaceEvent: {"agreement", "state", "error"},
+    MarketplaceEvent: {"agreement", "state", "error", "attempts", "next_attempt_at"},
     Entitlement: {"valid_to", "closed_because"},
     Registration: {"user", "claimed_at"},
     AuditEvent: set(),
