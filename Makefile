@@ -10,7 +10,7 @@ DEMO_ENV := $(CLEAN_ENV) ENV_FILE= DEBUG=true DATA_DIR=.demo
 .PHONY: demo run test prove lint check-deploy format bench pins help clean
 
 demo: .venv/runtime  ## play a purchase until AWS's invoice; EXIT=1 stops after the table
-	$(DEMO_ENV) $(BIN)/python manage.py demo --web-port=$(WEB_PORT) --simulator-port=$(SIMULATOR_PORT) $(if $(EXIT),--exit)
+	@$(DEMO_ENV) $(BIN)/python manage.py demo --web-port=$(WEB_PORT) --simulator-port=$(SIMULATOR_PORT) $(if $(EXIT),--exit)
 
 run: .venv/runtime .env  ## serve with auto-reload on your own data; ports and all else are in .env
 	$(BIN)/python manage.py migrate --verbosity=0
@@ -30,7 +30,7 @@ lint: .venv/dev  ## style, types, migrations
 	ENV_FILE= DEBUG=true $(BIN)/python manage.py makemigrations --check --dry-run
 
 check-deploy: .venv/dev  ## Django's own production checks, on settings as in production
-	$(CLEAN_ENV) ENV_FILE=.ci/production.env $(BIN)/python manage.py check --deploy --fail-level WARNING
+	@$(CLEAN_ENV) ENV_FILE=.ci/production.env $(BIN)/python manage.py check --deploy --fail-level WARNING
 
 format: .venv/dev  ## let ruff mend what it can
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
