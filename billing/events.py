@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from django.db import DataError, transaction
-from django.db.models import Model
+from django.db.models import CharField, Model
 
 from billing import customers, lifecycle
 from billing.aws.types import Marketplace, QueueMessage
@@ -165,8 +165,10 @@ def _settle(
 
 
 def _room(model: type[Model], column: str) -> int:
-    length: int = model._meta.get_field(column).max_length
-    return length
+    field = model._meta.get_field(column)
+    assert isinstance(field, CharField)
+    assert field.max_length is not None
+    return field.max_length
 
 
 def _too_long(notification: Notification) -> list[str]:

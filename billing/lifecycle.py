@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
 from datetime import datetime
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Q
 
 from billing import audit, customers, effects, metering
@@ -134,7 +134,11 @@ def replay_waiting(agreement: Agreement, *, now: datetime) -> None:
             payload__product_code=agreement.product.code,
             payload__customer_identifier=agreement.customer.customer_identifier,
         )
-    waiting = MarketplaceEvent.objects.filter(mine, state=MarketplaceEvent.State.WAITING)
+    # events.apply locks its event first, then the agreement. An event that it holds is passed by: waiting for
+    # it here could be for ever, and the sweep looks at it again.
+    waiting = MarketplaceEvent.objects.select_for_update(
+        skip_locked=connection.features.has_select_for_update_skip_locked
+    ).filter(mine, state=MarketplaceEvent.State.WAITING)
     for event in waiting.order_by("occurred_at", "pk"):
         apply(event, agreement, now=now)
 

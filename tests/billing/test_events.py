@@ -7,12 +7,14 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
+from django.db import connection, transaction
 
-from billing import events, lifecycle, registration
+from billing import customers, events, lifecycle, registration
 from billing.aws.errors import MarketplaceUnavailable
 from billing.aws.types import QueueMessage
 from billing.models import Agreement, Effect, MarketplaceCustomer, MarketplaceEvent
 from billing.notifications import Notification, Type, Unparsable, parse
+from tests.billing.arriving import at_once
 from tests.billing.ledger import NOON, ScriptedAws, make_agreement
 from tests.billing.notices import (
     ARN,
@@ -459,6 +461,37 @@ def test_an_event_and_its_agreement_that_missed_each_other_meet_in_the_sweep(cat
     agreement = make_agreement(catalog, acme, "reports-flex", agreement_id="agmt-1")
     events.apply_waiting(now=NOON + timedelta(minutes=1))
     event = MarketplaceEvent.objects.get()
+    assert (event.state, event.agreement) == (State.APPLIED, agreement)
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+def test_an_arrival_does_not_wait_for_an_event_that_another_worker_holds(catalog):
+    """That worker may be waiting for the arrival's agreement: each would wait for the other."""
+    take(ended(NOON))
+    event = MarketplaceEvent.objects.get()
+    buyer = customers.get_customer(aws_account_id="222222222222", customer_identifier=None)
+
+    def arrive():
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SET LOCAL lock_timeout = '3s'")
+            agreement = customers.get_agreement(
+                product=catalog["reports-flex"], customer=buyer, license_arn=ARN, agreement_id="agmt-1",
+                now=NOON, by="aws",
+            )  # fmt: skip
+            lifecycle.replay_waiting(agreement, now=NOON)
+            return agreement
+
+    with transaction.atomic():
+        MarketplaceEvent.objects.select_for_update().get()
+        [agreement] = at_once(arrive)
+    assert isinstance(agreement, Agreement), agreement
+    event.refresh_from_db()
+    assert event.state == State.WAITING
+
+    events.apply_waiting(now=NOON + timedelta(minutes=1))
+    event.refresh_from_db()
     assert (event.state, event.agreement) == (State.APPLIED, agreement)
 
 
