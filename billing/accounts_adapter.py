@@ -17,10 +17,25 @@ class BillingAccountsAdapter(AccountsAdapter):
         return super().may_sign_up(request) or bool(registration.in_browser(request))
 
     def after_sign_in(self, request: HttpRequest, user: User) -> str | None:
-        waiting = any(arrival.agreement.organization is None for arrival in registration.waiting_for(request))
-        return reverse("billing:welcome") if waiting else None
+        """To the purchase that this browser came for; a remembered one keeps nobody from their workspace."""
+        waiting = [
+            arrival.pk
+            for arrival in registration.waiting_for(request)
+            if arrival.agreement.organization is None and arrival.agreement.status not in registration.OVER
+        ]
+        if not waiting:
+            return None
+        came_for_it = not set(registration.in_browser(request)).isdisjoint(waiting)
+        if came_for_it or not Organization.objects.of(user).exists():
+            return reverse("billing:welcome")
+        return None
 
     def nav_items(self, organization: Organization, user: User) -> list[NavItem]:
-        if not Organization.objects.administered_by(user).filter(pk=organization.pk).exists():
-            return []
-        return [NavItem(_("Subscription"), reverse("billing:subscription", args=[organization.slug]))]
+        items = []
+        if Organization.objects.administered_by(user).filter(pk=organization.pk).exists():
+            items.append(
+                NavItem(_("Subscription"), reverse("billing:subscription", args=[organization.slug]))
+            )
+        if registration.unclaimed_of(user).exists():
+            items.append(NavItem(_("A purchase is waiting to be set up"), reverse("billing:welcome")))
+        return items

@@ -19,11 +19,17 @@ class Arrival:
     pricing: str
     masked_account: str
     confirmed: bool
+    failed: bool
+    ended: bool
     free_trial: bool
     claimed_organization: Organization | None
     claimed_elsewhere: bool
     ask: str
     form: ClaimForm | None
+
+    @property
+    def over(self) -> bool:
+        return self.failed or self.ended
 
 
 def arrivals_of(
@@ -55,15 +61,18 @@ def _arrival(waiting: Registration, request: HttpRequest, bound: ClaimForm | Non
     )
     if user and holder and not is_mine:
         ask = registration.whom_to_ask(holder)
-    form = bound
-    if form is None and user and holder is None:
+    over = agreement.status in registration.OVER
+    form = None if over else bound
+    if form is None and user and holder is None and not over:
         form = ClaimForm(user=user, registration=waiting, preferred=home.organization if home else None)
     return Arrival(
         registration_id=reference(waiting),
         product=agreement.product.title,
         pricing=agreement.product.get_pricing_display(),
         masked_account=agreement.customer.masked,
-        confirmed=agreement.status == Agreement.Status.ACTIVE,
+        confirmed=agreement.status in (Agreement.Status.ACTIVE, Agreement.Status.ENDING),
+        failed=agreement.status == Agreement.Status.FAILED,
+        ended=agreement.status == Agreement.Status.ENDED,
         free_trial=waiting.free_trial_hint,
         claimed_organization=holder if is_mine else None,
         claimed_elsewhere=holder is not None and not is_mine,

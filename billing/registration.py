@@ -16,7 +16,7 @@ from typing import Any
 from django.contrib.auth.signals import user_logged_in
 from django.core import signing
 from django.db import IntegrityError, transaction
-from django.db.models import Q
+from django.db.models import Q, QuerySet
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.debug import sensitive_variables
@@ -30,6 +30,9 @@ from billing.aws.types import Marketplace, ResolvedCustomer
 from billing.models import Agreement, Product, Registration
 
 logger = logging.getLogger(__name__)
+
+# There is nothing left to set up.
+OVER = (Agreement.Status.FAILED, Agreement.Status.ENDED)
 
 # One cookie per arrival: two purchases landed in one browser are two cookies, neither overwrites the other.
 COOKIE_PREFIX = "marketplace_arrival_"
@@ -50,6 +53,10 @@ class ClaimRefused(Exception):
 
 class AlreadyClaimed(ClaimRefused):
     """Another organization was first."""
+
+
+class PurchaseOver(ClaimRefused):
+    """AWS could not complete the purchase, or it has ended."""
 
 
 class Unverified(ClaimRefused):
@@ -186,6 +193,21 @@ def of_visitor(request: HttpRequest, pk: int, *, user: User) -> Registration | N
     return Registration.objects.filter(mine, pk=pk).first()
 
 
+def unclaimed_of(user: User) -> QuerySet[Registration]:
+    """The arrivals remembered for ``user`` that can still be set up."""
+    return user.marketplace_registrations.filter(agreement__organization=None).exclude(
+        agreement__status__in=OVER
+    )
+
+
+def dismiss(request: HttpRequest, response: HttpResponse, registration: Registration, *, by: User) -> None:
+    """The purchase is not this person's: forget every arrival of it in this browser and for them."""
+    arrivals = Registration.objects.filter(agreement=registration.agreement_id, agreement__organization=None)
+    for arrival in arrivals.filter(pk__in=in_browser(request)):
+        forget(response, arrival)
+    arrivals.filter(user=by).update(user=None)
+
+
 @receiver(user_logged_in)
 def _remember_for_user(sender: Any, request: HttpRequest, user: User, **kwargs: Any) -> None:
     """Keep the browser's arrivals for the person, so that another browser or a day's delay loses nothing.
@@ -243,7 +265,7 @@ def claim(
     """Give the purchase to ``organization``, or to a new one named ``new_name``, once.
 
     Claiming again for the same organization changes nothing. Raises AlreadyClaimed when another organization
-    was first, ClaimRefused when the person may not do this.
+    was first, PurchaseOver when there is nothing left to claim, ClaimRefused when the person may not do this.
     """
     if not by.emailaddress_set.filter(verified=True).exists():
         raise Unverified("The e-mail address is not verified.")
@@ -261,6 +283,8 @@ def claim(
             if pressed_twice or agreement.organization == organization:
                 return agreement
             raise AlreadyClaimed("Another organization has this purchase.")
+        if agreement.status in OVER:
+            raise PurchaseOver("The purchase failed or has ended.")
         target = organization or organizations.create(name=new_name, owner=by)
         agreement.organization = target
         agreement.claimed_at = now

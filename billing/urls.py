@@ -8,5 +8,6 @@ urlpatterns = [
     path("marketplace/register/", views.register, name="register"),
     path("marketplace/welcome/", views.welcome, name="welcome"),
     path("marketplace/claim/", views.claim, name="claim"),
+    path("marketplace/dismiss/", views.dismiss, name="dismiss"),
     path("o/<slug:slug>/subscription/", views.subscription, name="subscription"),
 ]

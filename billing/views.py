@@ -104,6 +104,9 @@ def claim(request: HttpRequest) -> HttpResponse:
     except registration.Unverified:
         messages.error(request, _("Confirm your e-mail address first, then set up your purchase."))
         return redirect("account_email")
+    except registration.PurchaseOver:
+        messages.error(request, _("This purchase failed or has ended: there is nothing to set up."))
+        return redirect("billing:welcome")
     except registration.ClaimRefused:
         messages.error(
             request, _("You cannot attach a purchase there. Ask an owner or admin of the workspace.")
@@ -114,6 +117,22 @@ def claim(request: HttpRequest) -> HttpResponse:
     assert agreement.organization is not None
     response = redirect(agreement.organization)
     registration.forget(response, arrival)
+    return response
+
+
+@never_cache
+def dismiss(request: HttpRequest) -> HttpResponse:
+    """ "Not mine": a purchase that this browser was sent with, or that was remembered, is forgotten."""
+    user = request.user
+    if request.method != "POST":
+        return redirect("billing:welcome")
+    if not isinstance(user, User):
+        return redirect_to_login(reverse("billing:welcome"))
+    pk = registration_pk(request.POST.get("registration", ""))
+    arrival = registration.of_visitor(request, pk, user=user) if pk is not None else None
+    response = redirect("accounts:home")
+    if arrival is not None:
+        registration.dismiss(request, response, arrival, by=user)
     return response
 
 

@@ -24,8 +24,8 @@ def land(client: Any, token: str, **fields: str) -> Any:
 
 
 def references(page: Any) -> list[str]:
-    """The hidden references of the forms on the welcome page."""
-    return re.findall(r'name="registration" value="([^"]+)"', page.content.decode())
+    """The hidden references of the forms on the welcome page, each purchase once."""
+    return list(dict.fromkeys(re.findall(r'name="registration" value="([^"]+)"', page.content.decode())))
 
 
 def confirm(client: Any, *, organization: object = "new", name: str = "", reference: str = "") -> Any:

@@ -144,6 +144,147 @@ def test_setting_up_again_after_the_claim_leads_to_the_workspace(aws, client, ac
     assert browser_of(acme_admin).get("/home/")["Location"] == "/o/acme/", "Nor for ever after."
 
 
+def test_a_remembered_purchase_does_not_keep_a_person_from_their_workspace(aws, client, acme, acme_admin):
+    land(client, aws.buy().token)
+    sign_in(client, acme_admin.email)
+    assert client.get("/home/")["Location"] == WELCOME, "This browser came for it."
+
+    elsewhere = browser_of(acme_admin)
+    assert elsewhere.get("/home/")["Location"] == "/o/acme/"
+    page = text(elsewhere.get("/o/acme/"))
+    assert "A purchase is waiting to be set up" in page
+    assert f'href="{WELCOME}"' in page
+
+    confirm(elsewhere, organization=acme.pk)
+    assert "A purchase is waiting" not in text(elsewhere.get("/o/acme/"))
+
+
+def test_a_member_sees_that_their_purchase_waits_and_nobody_elses(arrival, acme, acme_admin, acme_member):
+    Registration.objects.update(user=acme_member)
+
+    assert "A purchase is waiting to be set up" in text(browser_of(acme_member).get("/o/acme/"))
+    assert "A purchase is waiting" not in text(browser_of(acme_admin).get("/o/acme/"))
+
+
+@pytest.mark.parametrize("status", ["failed", "ended"])
+def test_what_failed_or_ended_leads_nobody_away_from_home(arrival, acme, acme_admin, status):
+    Registration.objects.update(user=acme_admin)
+    finish(status)
+
+    client = browser_of(acme_admin, arrival)
+    assert client.get("/home/")["Location"] == "/o/acme/"
+    assert "A purchase is waiting" not in text(client.get("/o/acme/"))
+
+
+# --- Not mine, failed, ended -------------------------------------------------------------------------------
+
+DISMISS = "/marketplace/dismiss/"
+
+
+def finish(status):
+    now = timezone.now()
+    Agreement.objects.update(status=status, activated_at=now if status == "ended" else None)
+
+
+def test_not_mine_forgets_the_purchase_here_and_for_the_person_and_nothing_else(
+    aws, client, acme, acme_admin, outsider
+):
+    bought = aws.buy()
+    land(client, bought.token)
+    land(client, aws.control.token(bought.agreement_id))  # "Set up your account" chosen twice
+    land(client, aws.buy("reports-payg").token)
+    sign_in(client, acme_admin.email)
+    flex = Registration.objects.filter(agreement__product__code="reports-flex")
+    theirs = Registration.objects.create(
+        digest="0" * 64, agreement=flex[0].agreement, expires_at=timezone.now(), user=outsider
+    )
+    audited = AuditEvent.objects.count()
+    page = client.get(WELCOME)
+    assert "Not mine" in text(page)
+    [reference] = [
+        arrival.registration_id for arrival in page.context["arrivals"] if "Flex" in arrival.product
+    ]
+
+    response = client.post(DISMISS, {"registration": reference})
+
+    assert response["Location"] == "/home/"
+    assert [arrival.product for arrival in client.get(WELCOME).context["arrivals"]] == [
+        Agreement.objects.get(product__code="reports-payg").product.title
+    ]
+    assert set(flex.values_list("user", flat=True)) == {None, outsider.pk}
+    theirs.refresh_from_db()
+    assert theirs.user == outsider
+    assert browser_of(acme_admin).get("/home/")["Location"] == "/o/acme/"
+    assert AuditEvent.objects.count() == audited
+    assert Agreement.objects.filter(organization=None).count() == 2
+
+
+def test_not_mine_takes_a_csrf_token_a_post_and_ones_own_purchase(arrival, acme_admin, outsider):
+    Registration.objects.update(user=acme_admin)
+    reference = references(browser_of(acme_admin).get(WELCOME))[0]
+    forger = Client(enforce_csrf_checks=True)
+    forger.force_login(acme_admin)
+
+    assert forger.post(DISMISS, {"registration": reference}).status_code == 403
+    assert browser_of(acme_admin).get(DISMISS)["Location"] == WELCOME
+    assert browser_of().post(DISMISS, {"registration": reference})["Location"].startswith("/accounts/login/")
+    for text_ in (reference, "garbage", ""):
+        assert browser_of(outsider).post(DISMISS, {"registration": text_})["Location"] == "/home/"
+    assert Registration.objects.get().user == acme_admin
+
+
+def test_who_claimed_a_purchase_stays_known_as_its_claimer(arrival, acme, acme_admin):
+    client = browser_of(acme_admin, arrival)
+    reference = references(client.get(WELCOME))[0]
+    confirm(client, organization=acme.pk, reference=reference)
+
+    client.post(DISMISS, {"registration": reference})
+
+    assert Registration.objects.get().user == acme_admin
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [("failed", "AWS could not complete this purchase"), ("ended", "This purchase has ended")],
+)
+@pytest.mark.parametrize("signed_in", [False, True])
+def test_a_purchase_that_failed_or_ended_says_so_and_asks_for_nothing(
+    arrival, acme_admin, status, words, signed_in
+):
+    finish(status)
+    client = browser_of(acme_admin if signed_in else None, arrival)
+
+    page = text(client.get(WELCOME))
+
+    assert words in page
+    assert ("payment method" in page) == (status == "failed")
+    for wrong in (
+        "Thank you",
+        "has arrived",
+        "Being confirmed",
+        "What happens next",
+        CLAIM,
+        "Who will use it",
+    ):
+        assert wrong not in page, wrong
+
+
+@pytest.mark.parametrize("status", ["failed", "ended"])
+def test_a_purchase_that_failed_or_ended_cannot_be_claimed(arrival, acme, acme_admin, status):
+    client = browser_of(acme_admin, arrival)
+    reference = references(client.get(WELCOME))[0]
+    finish(status)
+
+    response = confirm(client, organization=acme.pk, reference=reference)
+
+    assert response["Location"] == WELCOME
+    assert "failed or has ended" in text(client.get(WELCOME))
+    assert Agreement.objects.get().organization is None
+    with pytest.raises(registration.ClaimRefused):
+        registration.claim(arrival, by=acme_admin, new_name="Another", now=timezone.now())
+    assert Organization.objects.count() == 1
+
+
 # --- What is remembered ------------------------------------------------------------------------------------
 
 
