@@ -149,6 +149,8 @@ def _same(
 
 
 def _quantity(quantity: Decimal | int | str) -> Decimal:
+    if isinstance(quantity, float):
+        raise UsageRefused(f"quantity: {quantity} is a float and has lost digits already. Send it as text.")
     try:
         amount = None if isinstance(quantity, bool) else _QUANTITY.to_python(quantity)
     except ValidationError as error:

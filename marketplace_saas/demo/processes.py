@@ -27,6 +27,8 @@ def refuse_busy_port(port: int, variable: str) -> None:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind(("127.0.0.1", port))
+        except OverflowError as error:
+            raise ProcessProblem(f"{variable}={port} is no port: take one up to 65535.") from error
         except OSError as error:
             raise ProcessProblem(
                 f"Port {port} is busy. Stop what uses it, or choose another: make demo {variable}={port + 1}"

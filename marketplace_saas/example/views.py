@@ -39,6 +39,7 @@ def reports(request: TenantRequest) -> HttpResponse:
             form.add_error(None, str(refused))
         else:
             report = {name: form.cleaned_data[name] for name in ("title", "pages", "team")}
+            report["counted"] = _counts_pages(request.membership.organization)
             form = ReportForm()
     return _page(request, form=form, report=report)
 
@@ -79,6 +80,11 @@ def _record_job(organization: Organization, job: RenderJob) -> None:
         raise RefusedLine(f"Line {job.line}: {refused}") from refused
 
 
+def _counts_pages(organization: Organization) -> bool:
+    """A plan with a flat price counts nothing."""
+    return bool(usage.agreements_with(organization, "pages"))
+
+
 def _record(
     organization: Organization,
     pages: Decimal | int,
@@ -90,7 +96,7 @@ def _record(
     """Record pages. With several purchases that bill pages, the oldest one that was active then pays."""
     billing_pages = usage.agreements_with(organization, "pages")
     if not billing_pages:
-        return  # a plan with a flat price counts nothing
+        return
     instant = occurred_at or timezone.now()
     payers: list[Agreement] = [agreement for agreement in billing_pages if agreement.is_metered_at(instant)]
     tags = {"team": team} if team else {}
@@ -113,6 +119,7 @@ def _page(request: TenantRequest, **context: Any) -> HttpResponse:
         **context,
         "organization": organization,
         "nav_items": get_adapter().nav_items(organization, request.user),
+        "counts_pages": _counts_pages(organization),
         "quota": gates.quota(organization, "reports"),
         "events": organization.usage_events.select_related("dimension")[:20],
     }

@@ -11,6 +11,7 @@ from argparse import ArgumentParser
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any, NoReturn
+from urllib.parse import urlsplit
 
 import requests
 from django.conf import settings
@@ -42,6 +43,8 @@ class Command(BaseCommand):
         if folder.name != ".demo" or not settings.DEBUG:
             raise CommandError("The demo wipes its own data folder and no other: start it with `make demo`.")
         web, simulator = options["web_port"], options["simulator_port"]
+        if web == simulator:
+            raise CommandError("WEB_PORT and SIMULATOR_PORT must differ.")
         try:
             refuse_busy_port(web, "WEB_PORT")
             refuse_busy_port(simulator, "SIMULATOR_PORT")
@@ -54,7 +57,7 @@ class Command(BaseCommand):
         _log_to(folder / "log/demo.log")
         children = Children(folder / "log", _environment(site_url, simulator_url))
         try:
-            agrees = self._run(children, site_url, simulator_url, simulator, web)
+            agrees = self._run(children, site_url, simulator_url, serve=not options["exit"])
             if not options["exit"]:
                 self._serve(children, site_url, simulator_url)
         except KeyboardInterrupt:
@@ -73,18 +76,18 @@ class Command(BaseCommand):
         if not agrees:
             raise CommandError("The columns do not agree.")
 
-    def _run(self, children: Children, site_url: str, simulator_url: str, simulator: int, web: int) -> bool:
+    def _run(self, children: Children, site_url: str, simulator_url: str, *, serve: bool) -> bool:
         self.stdout.write("Acme Reports sells on AWS Marketplace. Everything below runs on this machine.\n\n")
         children.start(
             "simulator",
             "manage.py",
             "marketplace_simulator",
-            f"--port={simulator}",
+            f"--port={urlsplit(simulator_url).port}",
             f"--catalog={settings.MARKETPLACE_CATALOG}",
             f"--fulfillment-url={site_url}/marketplace/register/",
             f"--clock-offset-seconds=-{TWO_HOURS}",
         )
-        children.start("web", "manage.py", "runserver", "--noreload", f"localhost:{web}")
+        children.start("web", "manage.py", "runserver", "--noreload", urlsplit(site_url).netloc)
         children.start(
             "worker", "-m", "celery", "-A", "marketplace_saas", "worker", "--beat", "--pool=solo",
             "--without-mingle", "--without-gossip", "--loglevel=INFO",
@@ -99,7 +102,8 @@ class Command(BaseCommand):
         agrees = bool(rows) and all(row.agrees for row in rows)
         if agrees:
             self._say("Recorded less included is what we metered, and what AWS bills", before="\n")
-        self._show_urls(site_url, simulator_url, buyers)
+        if serve:
+            self._show_urls(site_url, simulator_url, buyers)
         return agrees
 
     def _serve(self, children: Children, site_url: str, simulator_url: str) -> NoReturn:
