@@ -140,7 +140,14 @@ def replay_waiting(agreement: Agreement, *, now: datetime) -> None:
         skip_locked=connection.features.has_select_for_update_skip_locked
     ).filter(mine, state=MarketplaceEvent.State.WAITING)
     for event in waiting.order_by("occurred_at", "pk"):
-        apply(event, agreement, now=now)
+        try:
+            with transaction.atomic():
+                apply(event, agreement, now=now)
+        except (
+            Exception
+        ):  # one event's trouble must not keep the buyer, or the other events, from the purchase
+            logger.exception("Event %s waited for agreement %s and cannot be applied", event.pk, agreement.pk)
+            agreement.refresh_from_db()
 
 
 def advance(*, now: datetime) -> None:

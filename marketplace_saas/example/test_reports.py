@@ -125,6 +125,8 @@ def test_a_plan_with_a_flat_price_makes_reports_and_counts_nothing(client, aws, 
 
     assert response.status_code == 200
     assert "“Figures” is ready." in text(response)
+    assert "3 pages were counted" not in text(response)
+    assert "one price" in text(response)
     assert recorded() == []
 
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -238,6 +239,22 @@ def test_17_an_event_before_the_buyer_makes_the_arrival_active(aws):
     aws.deliver()
     arrival = registration.arrive(aws.marketplace, token=bought.token, free_trial_hint=False, now=NOON)
     assert arrival.agreement.status == "active"
+
+
+def test_an_event_that_cannot_be_applied_keeps_neither_the_buyer_nor_the_others_waiting(aws, caplog):
+    bought = aws.buy("reports-payg", agreement_created_after=0, license_updated_after=0)
+    broken = MarketplaceEvent.objects.create(
+        channel="eventbridge", source_id="broken", kind="k", occurred_at=timezone.now() - timedelta(days=1),
+        body="{}", payload={"agreement_id": bought.agreement_id}, state=MarketplaceEvent.State.WAITING,
+    )  # fmt: skip
+    aws.deliver()
+    arrival = registration.arrive(
+        aws.marketplace, token=bought.token, free_trial_hint=False, now=timezone.now()
+    )
+    assert arrival.agreement.status == "active"
+    broken.refresh_from_db()
+    assert broken.state == MarketplaceEvent.State.WAITING
+    assert f"Event {broken.pk} waited" in caplog.text
 
 
 def test_18_before_the_event_access_is_pending(catalog, acme, aws):
