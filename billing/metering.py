@@ -105,8 +105,9 @@ def settled_at(agreement: Agreement) -> datetime:
 
 def _last_call(agreement: Agreement) -> datetime:
     """From here on the last usage goes out whatever is unknown: AWS's window is about to close."""
-    assert agreement.metering_closes_at is not None
-    return agreement.metering_closes_at - SETTLE_MARGIN
+    assert agreement.ended_at is not None
+    last_hour = hour_of(agreement.ended_at)
+    return accepted_until(last_hour, closes_at=agreement.metering_closes_at) - SETTLE_MARGIN
 
 
 def recompute_deadlines(agreement: Agreement) -> None:

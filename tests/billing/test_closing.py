@@ -586,6 +586,18 @@ def test_at_the_end_entitlements_read_in_time_cover_what_they_allow(catalog, acm
     assert closed(flex, "included", "quantity", "state") == [(10, 0, State.NOT_DUE)]
 
 
+def test_an_end_without_a_closing_instant_still_closes_its_overage(catalog, acme, caplog):
+    # unsubscribe-success that no unsubscribe-pending preceded: only the hour's own window ends it.
+    ended_at = NOON - timedelta(minutes=15)
+    flex = make_agreement(catalog, acme, "reports-flex", ended_at=ended_at, entitlements_read_at=None)
+    use(flex, 50, at=ended_at - timedelta(minutes=1))
+    assert close() == 0
+    assert "could not be closed" not in caplog.text
+    last_call = NOON + 23 * HOUR - timedelta(minutes=15)
+    assert close(last_call - timedelta(seconds=1)) == 0
+    assert close(last_call) == 1
+
+
 # --- What was recorded beside the truth
 
 
