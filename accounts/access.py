@@ -10,6 +10,7 @@ from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
 
+from accounts.adapter import get_adapter
 from accounts.models import Membership, User
 
 P = ParamSpec("P")
@@ -21,6 +22,16 @@ class TenantRequest(HttpRequest):
 
     user: User
     membership: Membership
+
+
+def workspace(request: TenantRequest) -> dict[str, Any]:
+    """What templates/organization_base.html shows around every page of an organization: names and tabs."""
+    organization = request.membership.organization
+    return {
+        "organization": organization,
+        "membership": request.membership,
+        "nav_items": get_adapter().nav_items(organization, request.user),
+    }
 
 
 def organization_required(view: TenantView[P]) -> Callable[..., HttpResponse]:

@@ -4,7 +4,7 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 
-from accounts.access import TenantRequest, organization_required
+from accounts.access import TenantRequest, organization_required, workspace
 from accounts.adapter import get_adapter
 from accounts.models import Organization, User
 
@@ -26,14 +26,5 @@ def home(request: HttpRequest) -> HttpResponse:
 
 @organization_required
 def organization(request: TenantRequest) -> HttpResponse:
-    current = request.membership.organization
-    return render(
-        request,
-        "accounts/organization.html",
-        {
-            "organization": current,
-            "membership": request.membership,
-            "nav_items": get_adapter().nav_items(current, request.user),
-            "members": current.memberships.select_related("user")[:100],
-        },
-    )
+    members = request.membership.organization.memberships.select_related("user")[:100]
+    return render(request, "accounts/organization.html", {**workspace(request), "members": members})

@@ -19,8 +19,7 @@ from django.shortcuts import render
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from accounts.access import TenantRequest
-from accounts.adapter import get_adapter
+from accounts.access import TenantRequest, workspace
 from accounts.models import Organization
 from billing.aws.window import month_of
 from billing.models import Agreement, Dimension, Entitlement, Product, UsageEvent
@@ -108,20 +107,10 @@ def requires(feature: str) -> Callable[..., Any]:
     def decorate(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
         @wraps(view)
         def gated(request: TenantRequest, *args: Any, **kwargs: Any) -> HttpResponse:
-            organization = request.membership.organization
-            grant = allows(organization, feature)
+            grant = allows(request.membership.organization, feature)
             if not grant:
-                return render(
-                    request,
-                    "billing/paywall.html",
-                    {
-                        "grant": grant,
-                        "feature": feature,
-                        "organization": organization,
-                        "nav_items": get_adapter().nav_items(organization, request.user),
-                    },
-                    status=403,
-                )
+                refusal = {**workspace(request), "grant": grant, "feature": feature}
+                return render(request, "billing/paywall.html", refusal, status=403)
             return view(request, *args, **kwargs)
 
         return gated

@@ -16,8 +16,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.debug import sensitive_post_parameters, sensitive_variables
 from django.views.decorators.http import require_http_methods
 
-from accounts.access import TenantRequest, organization_required, role_required
-from accounts.adapter import get_adapter
+from accounts.access import TenantRequest, organization_required, role_required, workspace
 from accounts.models import Membership, User
 from billing import registration, tasks
 from billing.arrivals import arrivals_of
@@ -139,14 +138,5 @@ def dismiss(request: HttpRequest) -> HttpResponse:
 @organization_required
 @role_required(Membership.Role.OWNER, Membership.Role.ADMIN)
 def subscription(request: TenantRequest) -> HttpResponse:
-    organization = request.membership.organization
-    return render(
-        request,
-        "billing/subscription.html",
-        {
-            "organization": organization,
-            "membership": request.membership,
-            "nav_items": get_adapter().nav_items(organization, request.user),
-            "agreements": subscriptions_of(organization, now=timezone.now()),
-        },
-    )
+    agreements = subscriptions_of(request.membership.organization, now=timezone.now())
+    return render(request, "billing/subscription.html", {**workspace(request), "agreements": agreements})

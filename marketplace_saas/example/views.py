@@ -13,8 +13,7 @@ from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.translation import ngettext
 
-from accounts.access import TenantRequest, organization_required
-from accounts.adapter import get_adapter
+from accounts.access import TenantRequest, organization_required, workspace
 from accounts.models import Organization
 from billing import gates, usage
 from billing.models import Agreement
@@ -117,8 +116,7 @@ def _page(request: TenantRequest, **context: Any) -> HttpResponse:
         "form": ReportForm(),
         "log_form": RenderLogForm(),
         **context,
-        "organization": organization,
-        "nav_items": get_adapter().nav_items(organization, request.user),
+        **workspace(request),
         "counts_pages": _counts_pages(organization),
         "quota": gates.quota(organization, "reports"),
         "events": organization.usage_events.select_related("dimension")[:20],
