@@ -32,8 +32,7 @@ def _describe(state: State, agreement: Agreement) -> Json:
     product = state.product(agreement.product_code)
     answer: Json = {
         "agreementId": agreement.agreement_id,
-        # No renewals yet, so every agreement is the first of its chain.
-        "initialAgreementId": agreement.agreement_id,
+        "initialAgreementId": agreement.initial_agreement_id,
         "agreementType": "PurchaseAgreement",
         "acceptor": {"accountId": agreement.aws_account_id},
         "proposer": {"accountId": SELLER_ACCOUNT_ID},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from billing.simulator import control, pages, wire
+from billing.simulator import control, delivery, pages, wire
 from billing.simulator.state import State
 from billing.simulator.web import BodyTooLarge, Environ, Request, Response, StartResponse, json_response
 
@@ -29,6 +29,8 @@ class Simulator:
             response = json_response({"error": "The request body is too large"}, status=413)
         else:
             response = self._answer(request)
+            with self.state.lock:
+                delivery.catch_up(self.state)
         return response.send(start_response)
 
     def _answer(self, request: Request) -> Response:

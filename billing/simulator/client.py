@@ -106,6 +106,14 @@ class SimulatorControl:
     def clear_faults(self) -> None:
         self._send("DELETE", "faults")
 
+    def switch(self, **switches: Any) -> None:
+        """Set what no AWS source settles; `docs/simulator.md` lists the names."""
+        self._post("switches", switches)
+
+    def time(self, **seconds: float) -> None:
+        """Set how long AWS takes, in simulated seconds."""
+        self._post("timings", seconds)
+
     def add_product(self, product: Mapping[str, Any]) -> str:
         """List a product (one entry of the catalog format); returns its code."""
         return cast(str, self._post("products", dict(product))["code"])

@@ -1,27 +1,48 @@
-"""The simulated clock: real time plus an offset, or frozen. Everything AWS decides by time reads it."""
+"""The simulated clock: real time plus an offset, faster or slower than life, or frozen.
+
+Everything AWS decides by time reads it.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 
-class Clock:
-    """Starts at real time plus ``offset`` and runs until frozen."""
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """At real time ``set_at`` it was simulated time ``stood_at``, and ran on at ``speed`` unless frozen."""
 
-    def __init__(self, offset: timedelta = timedelta()) -> None:
-        self._offset = offset
-        self._frozen_at: datetime | None = None
+    set_at: datetime
+    stood_at: datetime
+    speed: float = 1.0
+    frozen: bool = False
+
+
+class Clock:
+    """Starts ``offset`` ahead of real time and runs until frozen."""
+
+    def __init__(self, offset: timedelta = timedelta(), *, speed: float = 1.0) -> None:
+        real = self.real_now()
+        self.setting = Setting(set_at=real, stood_at=real + offset, speed=speed)
 
     def now(self) -> datetime:
-        return self._frozen_at or datetime.now(UTC) + self._offset
+        setting = self.setting
+        if setting.frozen:
+            return setting.stood_at
+        return setting.stood_at + (self.real_now() - setting.set_at) * setting.speed
 
     @property
     def frozen(self) -> bool:
-        return self._frozen_at is not None
+        return self.setting.frozen
+
+    @property
+    def speed(self) -> float:
+        return self.setting.speed
 
     @property
     def offset(self) -> timedelta:
-        return self.now() - datetime.now(UTC)
+        return self.now() - self.real_now()
 
     @staticmethod
     def real_now() -> datetime:
@@ -29,29 +50,30 @@ class Clock:
 
     def set(self, now: datetime) -> None:
         """Jump to ``now``, forwards or backwards; a frozen clock stays frozen there."""
-        if self._frozen_at is not None:
-            self._frozen_at = now
-        else:
-            self._offset = now - datetime.now(UTC)
+        self.setting = replace(self.setting, set_at=self.real_now(), stood_at=now)
 
     def advance(self, by: timedelta) -> None:
         self.set(self.now() + by)
 
     def freeze(self) -> None:
-        self._frozen_at = self.now()
+        self.setting = replace(self.setting, stood_at=self.now(), frozen=True)
 
     def resume(self) -> None:
         """Run on from where the clock was frozen."""
-        if self._frozen_at is not None:
-            self._offset = self._frozen_at - datetime.now(UTC)
-            self._frozen_at = None
+        if self.frozen:
+            self.setting = replace(self.setting, set_at=self.real_now(), frozen=False)
+
+    def run_at(self, speed: float) -> None:
+        """From now on, ``speed`` simulated seconds pass in a real one."""
+        self.set(self.now())
+        self.setting = replace(self.setting, speed=speed)
 
     def real_seconds_until(self, moment: datetime) -> float | None:
         """How long a caller would have to wait for ``moment``; None when a frozen clock never gets there."""
         remaining = (moment - self.now()).total_seconds()
         if remaining > 0 and self.frozen:
             return None
-        return max(0.0, remaining)
+        return max(0.0, remaining / self.speed)
 
 
 def whole_second(moment: datetime) -> datetime:

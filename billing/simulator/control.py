@@ -6,16 +6,19 @@ Every refusal is a 400 that says why.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from billing.simulator import fields, purchases
+from billing.simulator import delivery, fields, purchases, queues
 from billing.simulator.catalog import read_product
 from billing.simulator.clock import iso
 from billing.simulator.errors import Refused
 from billing.simulator.invoice import invoice
+from billing.simulator.queues import Queue
 from billing.simulator.shapes import Json
-from billing.simulator.state import EVENT_QUEUE, Agreement, State
+from billing.simulator.state import Agreement, State
+from billing.simulator.switches import describe_switches, set_switches, set_timings
 from billing.simulator.web import Request, Response, json_response
 
 PREFIX = "/_simulator/"
@@ -82,7 +85,7 @@ def _act(state: State, path: str, body: Json) -> Json:
             return {"token": purchases.issue_token(state, agreement), **_names(agreement)}
         else:
             raise Refused(f"An agreement knows cancel, amend and token, not {action!r}")
-        return describe(state, agreement)
+        return describe(state, state.agreement(agreement_id))
 
 
 def _move_clock(state: State, body: Json) -> Json:
@@ -95,7 +98,9 @@ def _move_clock(state: State, body: Json) -> Json:
         advance = fields.duration(body, "advance_seconds", signed=True)
         # Refuse what would leave the calendar before the clock is touched.
         fields.shifted(now or state.clock.now(), advance or timedelta())
-        state.move_clock(now=now, advance=advance, freeze=fields.flag(body, "freeze"))
+        state.move_clock(
+            now=now, advance=advance, freeze=fields.flag(body, "freeze"), speed=fields.speed(body, "speed")
+        )
         return _clock(state)
 
 
@@ -112,13 +117,37 @@ def _add_product(state: State, body: Json) -> Json:
     return {"code": product.code}
 
 
+def _switch(state: State, body: Json) -> Json:
+    with state.lock:
+        state.change_conditions(switches=set_switches(state.switches, body))
+        return _switches(state)
+
+
+def _switches(state: State) -> Json:
+    return {"switches": describe_switches(state.switches)}
+
+
+def _time(state: State, body: Json) -> Json:
+    with state.lock:
+        state.change_conditions(timings=set_timings(state.timings, body))
+        return _timings(state)
+
+
+def _timings(state: State) -> Json:
+    return {name: value.total_seconds() for name, value in asdict(state.timings).items()}
+
+
 def _reset(state: State, body: Json) -> Json:
     state.reset()
     return _clock(state)
 
 
 def _clock(state: State) -> Json:
-    return {"now": state.clock.now().isoformat().replace("+00:00", "Z"), "frozen": state.clock.frozen}
+    return {
+        "now": state.clock.now().isoformat().replace("+00:00", "Z"),
+        "frozen": state.clock.frozen,
+        "speed": state.clock.speed,
+    }
 
 
 def _faults(state: State) -> list[Json]:
@@ -166,32 +195,41 @@ def _names(agreement: Agreement) -> Json:
 
 def report(state: State) -> Json:
     """What GET /_simulator/state shows: no tokens, no message bodies."""
-    state.deliver_due()
-    queue = state.queues[EVENT_QUEUE]
+    delivery.catch_up(state)
     return {
         "clock": {**_clock(state), "offset_seconds": round(state.clock.offset.total_seconds(), 3)},
         "products": list(state.products),
         "agreements": [describe(state, agreement) for agreement in state.agreements.values()],
-        "queues": {queue.name: {"visible": queue.visible, "in_flight": queue.in_flight}},
+        "queues": {queue.name: _counts(state, queue) for queue in state.queues.values()},
         "scheduled_events": [
             {"due": iso(event.due), "kind": event.kind, "agreement_id": event.agreement_id}
-            for event in state.scheduled
+            for event in state.schedule_in_order
         ],
         "faults": _faults(state),
         "billed_records": len(state.billed),
-        "lints": state.lints,
+        "lints": {lint.finding: lint.count for lint in state.lints.values()},
     }
+
+
+def _counts(state: State, queue: Queue) -> Json:
+    held = list(queues.of(state.messages, queue.name))
+    in_flight = sum(message.is_in_flight() for message in held)
+    return {"visible": len(held) - in_flight, "in_flight": in_flight}
 
 
 _READS: dict[str, Callable[[State], object]] = {
     "state": report,
     "requests": lambda state: {"requests": state.requests.entries},
     "invoice.json": invoice,
+    "switches": _switches,
+    "timings": _timings,
 }
 _COMMANDS: dict[str, Callable[[State, Json], object]] = {
     "subscribe": _subscribe,
     "clock": _move_clock,
     "faults": _add_fault,
     "products": _add_product,
+    "switches": _switch,
+    "timings": _time,
     "reset": _reset,
 }

@@ -80,7 +80,7 @@ def _event_bridge(
             "proposer": {"accountId": SELLER_ACCOUNT_ID},
         },
     }
-    state.schedule(agreement, kind, json.dumps(body), due=due)
+    state.schedule(agreement.agreement_id, kind, json.dumps(body), due=due)
 
 
 def notification(state: State, agreement: Agreement, action: str, *, due: datetime) -> None:
@@ -95,7 +95,8 @@ def notification(state: State, agreement: Agreement, action: str, *, due: dateti
         message["isFreeTrialTermPresent"] = "true" if agreement.trial_ends_at else "false"
     if action == SUBSCRIBE_SUCCESS:
         message["offer-identifier"] = agreement.offer_id
-    state.schedule(agreement, action, json.dumps(_envelope(product, action, message, due=due)), due=due)
+    body = json.dumps(_envelope(product, action, message, due=due))
+    state.schedule(agreement.agreement_id, action, body, due=due, channel="sns")
 
 
 def _envelope(product: Product, action: str, message: dict[str, Any], *, due: datetime) -> dict[str, str]:

@@ -9,6 +9,8 @@ from billing.simulator.clock import parse_iso
 from billing.simulator.errors import Refused
 from billing.simulator.shapes import Json
 
+FASTEST = 100_000
+
 
 def read(raw: bytes) -> Json:
     try:
@@ -61,6 +63,15 @@ def duration(body: Json, key: str, *, signed: bool = False) -> timedelta | None:
         return timedelta(seconds=value)
     except (OverflowError, ValueError):
         raise Refused(f"{key} is out of range") from None
+
+
+def speed(body: Json, key: str) -> float | None:
+    value = body.get(key)
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= FASTEST:
+        raise Refused(f"{key} is how many simulated seconds pass in a real one: above 0, up to {FASTEST}")
+    return float(value)
 
 
 def shifted(moment: datetime, by: timedelta) -> datetime:

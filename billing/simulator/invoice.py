@@ -17,7 +17,7 @@ from billing.simulator.state import Agreement, BilledRecord, BillingKey, State
 def invoice(state: State) -> Json:
     with state.lock:
         billed = [
-            (key, record, state.agreements[record.agreement_id]) for key, record in state.billed.items()
+            (key, record, state.agreements[record.agreement_id]) for key, record in state.billed.data.items()
         ]
         prices = {
             (product.code, dimension.key): dimension.price

@@ -97,8 +97,7 @@ def _under_license(state: State, record: Json) -> _Usage:
         raise AwsError(
             "InvalidCustomerIdentifierException", "CustomerIdentifier is not supported with LicenseArn."
         )
-    agreement_id = state.agreement_of_license.get(arn)
-    agreement = state.agreements[agreement_id] if agreement_id else None
+    agreement = state.agreement_of_license(arn)
     account: str = record["CustomerAWSAccountId"]
     if agreement is None or agreement.aws_account_id != account:
         raise AwsError("InvalidLicenseException", f"The license {arn} is not one of customer {account}.")
@@ -109,19 +108,19 @@ def _under_product(state: State, record: Json, code: str, *, now: datetime) -> _
     """Legacy metering names a customer, not an agreement: the newest one that takes usage is meant."""
     account = record.get("CustomerAWSAccountId")
     if account is None:
-        account = _account_of(state, code, record["CustomerIdentifier"])
-    own = [a for a in state.agreements.values() if (a.product_code, a.aws_account_id) == (code, account)]
+        account = _account_of(state, record["CustomerIdentifier"])
+    own = state.agreements_of(code, account)
     open_now = [agreement for agreement in own if agreement.is_metered(now)]
     latest = max(open_now or own, key=lambda agreement: agreement.starts_at, default=None)
     starts_at = min((agreement.starts_at for agreement in own), default=None)
     return _Usage(record, code, account, latest, starts_at)
 
 
-def _account_of(state: State, code: str, identifier: str) -> str:
-    for (product_code, account), known in state.customer_identifiers.items():
-        if (product_code, known) == (code, identifier):
-            return account
-    raise AwsError("InvalidCustomerIdentifierException", f"There is no customer {identifier}.")
+def _account_of(state: State, identifier: str) -> str:
+    account = state.account_of_identifier(identifier)
+    if account is None:
+        raise AwsError("InvalidCustomerIdentifierException", f"There is no customer {identifier}.")
+    return account
 
 
 def _check_dimension(product: Product | None, usage: _Usage) -> None:
@@ -137,7 +136,7 @@ def _check_timestamp(state: State, usage: _Usage, *, now: datetime) -> datetime:
         timestamp = datetime.fromtimestamp(seconds, UTC)
     except (OverflowError, ValueError, OSError):
         raise _out_of_bounds("not an instant of any calendar") from None
-    if timestamp > now + state.switches.future_tolerance:
+    if timestamp > now + timedelta(seconds=state.switches.future_tolerance_seconds):
         raise _out_of_bounds("in the future")
     if now - timestamp >= WINDOW:
         raise _out_of_bounds("24 hours old or older")
@@ -171,12 +170,13 @@ def _bill(state: State, usage: _Usage, *, region: str, now: datetime) -> Json:
     billed = state.billed.get(key)
     if billed is None:
         billed = state.billed[key] = BilledRecord(
+            key=key,
             metering_record_id=str(uuid.uuid4()),
             agreement_id=agreement.agreement_id,
             quantity=usage.quantity,
             allocations=usage.allocations,
             timestamp=timestamp,
         )
-    elif billed.quantity != usage.quantity or not state.switches.identical_repeat_is_success:
+    elif billed.quantity != usage.quantity or state.switches.identical_repeat == "DuplicateRecord":
         return {"UsageRecord": usage.record, "Status": "DuplicateRecord"}
     return {"UsageRecord": usage.record, "MeteringRecordId": billed.metering_record_id, "Status": "Success"}

@@ -119,7 +119,7 @@ def _subscriptions(state: State, rest: str, *, is_post: bool) -> Response | None
 def _manage(state: State) -> Response:
     accounts: dict[str, list[Json]] = {}
     with state.lock:
-        for agreement in reversed(state.agreements.values()):
+        for agreement in reversed(list(state.agreements.values())):
             described = readable(control.describe(state, agreement))
             product = state.product(agreement.product_code)
             accounts.setdefault(agreement.aws_account_id, []).append(

@@ -9,14 +9,14 @@ import base64
 import secrets
 import string
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from billing.simulator import events
 from billing.simulator.catalog import Identity, Product, Value
 from billing.simulator.clock import whole_second
 from billing.simulator.errors import Refused
-from billing.simulator.state import Agreement, State, Token
+from billing.simulator.state import Agreement, Scheduled, State, Token
 
 _ALPHABET = string.ascii_lowercase + string.digits
 _LICENSE_ACCOUNT = "294406891311"
@@ -59,30 +59,26 @@ def subscribe(
             aws_account_id=account,
             identity=identity,
             license_arn=_license_arn() if identity == "license" else None,
-            customer_identifier=_customer_identifier(state, product, account)
-            if identity == "legacy"
-            else None,
+            customer_identifier=_customer_identifier(state, account) if identity == "legacy" else None,
             accepted_at=min(now, starts_at),
             starts_at=starts_at,
             activates_at=starts_at
             + (state.timings.license_updated if license_updated_after is None else license_updated_after),
             ends_at=starts_at + state.timings.contract_term if product.is_contract else None,
             trial_ends_at=starts_at + state.timings.free_trial if free_trial else None,
-            final_hour=state.timings.final_hour,
-            quantities=[(starts_at, bought)],
+            quantities=((starts_at, bought),),
         )
-        state.agreements[agreement.agreement_id] = agreement
-        if agreement.license_arn:
-            state.agreement_of_license[agreement.license_arn] = agreement.agreement_id
+        agreement = replace(agreement, initial_agreement_id=agreement.agreement_id)
+        state.put(agreement)
         created_after = (
             state.timings.agreement_created if agreement_created_after is None else agreement_created_after
         )
         _announce_purchase(state, product, agreement, created_at=agreement.accepted_at + created_after)
         if agreement.ends_at:
             _end(state, agreement, status="EXPIRED", at=agreement.ends_at)
-        state.deliver_due()
-        state.lock.notify_all()
-        return Purchase(agreement=agreement, token=issue_token(state, agreement))
+        return Purchase(
+            agreement=state.agreement(agreement.agreement_id), token=issue_token(state, agreement)
+        )
 
 
 def issue_token(state: State, agreement: Agreement) -> str:
@@ -90,7 +86,8 @@ def issue_token(state: State, agreement: Agreement) -> str:
     # Standard base64 on purpose: its + / = break whoever puts a token into a URL or a form unencoded.
     token = base64.b64encode(secrets.token_bytes(97)).decode()
     with state.lock:
-        state.tokens[token] = Token(agreement.agreement_id, state.clock.now() + state.timings.token_lifetime)
+        expires_at = state.clock.now() + state.timings.token_lifetime
+        state.tokens[token] = Token(token, agreement.agreement_id, expires_at)
     return token
 
 
@@ -108,7 +105,8 @@ def amend(state: State, agreement: Agreement, *, quantities: Mapping[str, object
             if isinstance(value, int | float) and wanted[key] < value:  # type: ignore[operator]  # same dimension, same type
                 raise Refused(f"Buyers can add units to a contract, not reduce them: {key} is {value}")
         effective_at = now + state.timings.license_updated
-        agreement.quantities.append((effective_at, wanted))
+        agreement = replace(agreement, quantities=(*agreement.quantities, (effective_at, wanted)))
+        state.put(agreement)
         if agreement.identity == "legacy":
             events.notification(state, agreement, events.ENTITLEMENT_UPDATED, due=effective_at)
         else:
@@ -116,8 +114,6 @@ def amend(state: State, agreement: Agreement, *, quantities: Mapping[str, object
             due = now + state.timings.agreement_created
             events.agreement_event(state, agreement, events.AMENDED, due=due, **facts)
             events.license_event(state, agreement, events.LICENSE_UPDATED, due=effective_at)
-        state.deliver_due()
-        state.lock.notify_all()
 
 
 def cancel(state: State, agreement: Agreement) -> None:
@@ -125,8 +121,10 @@ def cancel(state: State, agreement: Agreement) -> None:
     with state.lock:
         _require_active(state, agreement)
         _end(state, agreement, status="CANCELLED", at=whole_second(state.clock.now()))
-        state.deliver_due()
-        state.lock.notify_all()
+
+
+def renew_by_itself(state: State, event: Scheduled) -> None:
+    """The term of an automatically renewing agreement is over."""
 
 
 def random_account_id() -> str:
@@ -137,9 +135,19 @@ def _end(state: State, agreement: Agreement, *, status: str, at: datetime) -> No
     """Set when and why the agreement ends, in place of any end planned before."""
     is_legacy = agreement.identity == "legacy"
     deprovisioned_at = at if is_legacy else at + state.timings.deprovisioned
-    last_word_at = at + agreement.final_hour if is_legacy else deprovisioned_at
-    state.unschedule(agreement, due_from=min(agreement.ended_at or last_word_at, last_word_at))
-    agreement.ended_at, agreement.ended_status, agreement.deprovisioned_at = at, status, deprovisioned_at
+    metering_closes_at = deprovisioned_at + state.timings.final_hour
+    last_word_at = metering_closes_at if is_legacy else deprovisioned_at
+    due_from = min(agreement.ended_at or last_word_at, last_word_at)
+    state.unschedule(agreement.agreement_id, due_from=due_from)
+    state.put(
+        replace(
+            agreement,
+            ended_at=at,
+            ended_status=status,
+            deprovisioned_at=deprovisioned_at,
+            metering_closes_at=metering_closes_at,
+        )
+    )
     if is_legacy:
         events.notification(state, agreement, events.UNSUBSCRIBE_PENDING, due=at)
         if agreement.ends_at:
@@ -151,14 +159,15 @@ def _end(state: State, agreement: Agreement, *, status: str, at: datetime) -> No
 
 
 def _announce_purchase(state: State, product: Product, agreement: Agreement, *, created_at: datetime) -> None:
+    activates_at = agreement.activates_at or agreement.starts_at
     if agreement.identity == "legacy":
-        events.notification(state, agreement, events.SUBSCRIBE_SUCCESS, due=agreement.activates_at)
+        events.notification(state, agreement, events.SUBSCRIBE_SUCCESS, due=activates_at)
         if product.is_contract:
-            events.notification(state, agreement, events.ENTITLEMENT_UPDATED, due=agreement.activates_at)
+            events.notification(state, agreement, events.ENTITLEMENT_UPDATED, due=activates_at)
         return
     facts = {"intent": "NEW", **events.term(agreement)}
     events.agreement_event(state, agreement, events.CREATED, due=created_at, **facts)
-    events.license_event(state, agreement, events.LICENSE_UPDATED, due=agreement.activates_at)
+    events.license_event(state, agreement, events.LICENSE_UPDATED, due=activates_at)
 
 
 def _require_active(state: State, agreement: Agreement) -> None:
@@ -170,17 +179,14 @@ def _require_active(state: State, agreement: Agreement) -> None:
 def _supersede_legacy(state: State, product: Product, account: str) -> None:
     """One legacy purchase per account at a time; one in the final hour swallows unsubscribe-success."""
     now = state.clock.now()
-    for other in state.agreements.values():
-        if other.identity != "legacy" or (other.product_code, other.aws_account_id) != (
-            product.code,
-            account,
-        ):
+    for other in state.agreements_of(product.code, account):
+        if other.identity != "legacy":
             continue
         if other.status(now) == "ACTIVE":
             raise Refused(
                 f"{account} has {product.code} already, and a legacy product is bought once per account"
             )
-        state.unschedule(other, due_from=now, kind=events.UNSUBSCRIBE_SUCCESS)
+        state.unschedule(other.agreement_id, due_from=now, kind=events.UNSUBSCRIBE_SUCCESS)
 
 
 def _quantities(
@@ -196,8 +202,9 @@ def _quantities(
     }
 
 
-def _customer_identifier(state: State, product: Product, account: str) -> str:
-    return state.customer_identifiers.setdefault((product.code, account), _random_id(11))
+def _customer_identifier(state: State, account: str) -> str:
+    """Not the account's id, but "universal between products" (Seller Guide, accepting new customers)."""
+    return state.name_customer(account, _random_id(11))
 
 
 def _license_arn() -> str:

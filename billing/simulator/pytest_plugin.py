@@ -12,13 +12,16 @@ import pytest
 
 from billing.simulator.client import SimulatorControl
 from billing.simulator.server import SimulatorServer
+from billing.simulator.state import State
+from billing.simulator.switches import Switches
 
 
 class RunningSimulator(SimulatorServer):
     """What the fixture hands out: ``url``, ``endpoint_env``, ``state`` and ``control``."""
 
     def __init__(self) -> None:
-        super().__init__()
+        # Quotas count real seconds, which would make a test's outcome depend on how fast it runs.
+        super().__init__(State(switches=Switches(quotas=False)))
         self.control = SimulatorControl(self.url)
 
 

@@ -1,89 +1,133 @@
-"""One SQS standard queue. Its visibility timeouts run on real time, because SDKs wait in real time."""
+"""SQS standard queues over one table of messages.
+
+Visibility timeouts run on real time, because SDKs wait in real time; so does what a receipt handle names.
+"""
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import secrets
 import time
 import uuid
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Literal
+
+from billing.simulator.tables import Table
 
 DEFAULT_VISIBILITY_SECONDS = 30
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """How one queue is set up, and which of AWS's channels end in it."""
+
+    name: str
+    visibility_seconds: int = DEFAULT_VISIBILITY_SECONDS
+    receives: tuple[Literal["eventbridge", "sns"], ...] = ("eventbridge", "sns")
+    dead_letter_queue: str | None = None
+    max_receives: int = 5
+    """Received this often and still not deleted, a message moves to the dead-letter queue."""
+
+
+@dataclass(frozen=True, slots=True)
 class Message:
+    queue: str
     body: str
     sent_at: datetime
     message_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     visible_at: float = 0.0
+    """Real epoch seconds."""
     receive_count: int = 0
     first_received_at: datetime | None = None
+    moved_from: str | None = None
+    """The queue it was dead-lettered from."""
 
     @property
     def md5(self) -> str:
         return hashlib.md5(self.body.encode(), usedforsecurity=False).hexdigest()
 
+    def is_in_flight(self) -> bool:
+        return self.visible_at > time.time()
 
-class Queue:
-    """Not locked itself: callers hold the state's lock."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.visibility_seconds = DEFAULT_VISIBILITY_SECONDS
-        self._messages: dict[str, Message] = {}
-        self._message_of_handle: dict[str, str] = {}
+Messages = Table[str, Message]
 
-    def send(self, body: str, *, sent_at: datetime) -> Message:
-        message = Message(body=body, sent_at=sent_at)
-        self._messages[message.message_id] = message
-        return message
 
-    def receive(self, *, limit: int, visibility_seconds: int, now: datetime) -> list[tuple[Message, str]]:
-        """Up to ``limit`` visible messages with a fresh receipt handle each, in the order they were sent."""
-        moment = time.monotonic()
-        received: list[tuple[Message, str]] = []
-        for message in self._messages.values():
-            if len(received) == limit:
-                break
-            if message.visible_at > moment:
-                continue
-            handle = secrets.token_urlsafe(48)
-            message.visible_at = moment + visibility_seconds
-            message.receive_count += 1
-            message.first_received_at = message.first_received_at or now
-            self._message_of_handle[handle] = message.message_id
-            received.append((message, handle))
-        return received
+def send(messages: Messages, queue: str, body: str, *, sent_at: datetime) -> Message:
+    message = Message(queue, body, sent_at)
+    messages[message.message_id] = message
+    return message
 
-    def delete(self, handle: str) -> bool:
-        """False for a handle that was never given out; deleting twice is fine, as in SQS."""
-        message_id = self._message_of_handle.get(handle)
-        if message_id is None:
-            return False
-        self._messages.pop(message_id, None)
-        return True
 
-    def find(self, handle: str) -> Message | None:
-        return self._messages.get(self._message_of_handle.get(handle, ""))
+def receive(
+    messages: Messages, queue: Queue, *, limit: int, visibility_seconds: int, now: datetime
+) -> list[tuple[Message, str]]:
+    """Up to ``limit`` visible messages with a fresh receipt handle each, in the order they were sent."""
+    received: list[tuple[Message, str]] = []
+    for message in list(of(messages, queue.name)):
+        if len(received) == limit:
+            break
+        if message.is_in_flight():
+            continue
+        if queue.dead_letter_queue and message.receive_count >= queue.max_receives:
+            _bury(messages, message, queue.dead_letter_queue)
+            continue
+        message = replace(
+            message,
+            visible_at=time.time() + visibility_seconds,
+            receive_count=message.receive_count + 1,
+            first_received_at=message.first_received_at or now,
+        )
+        messages[message.message_id] = message
+        received.append((message, _handle(message)))
+    return received
 
-    def is_handle(self, handle: str) -> bool:
-        return handle in self._message_of_handle
 
-    def seconds_until_visible(self) -> float | None:
-        """Real seconds until the next message in flight comes back; None when none is in flight."""
-        moment = time.monotonic()
-        waits = [
-            message.visible_at - moment for message in self._messages.values() if message.visible_at > moment
-        ]
-        return min(waits, default=None)
+def of(messages: Messages, queue: str) -> Iterator[Message]:
+    return (message for message in messages.data.values() if message.queue == queue)
 
-    @property
-    def in_flight(self) -> int:
-        moment = time.monotonic()
-        return sum(message.visible_at > moment for message in self._messages.values())
 
-    @property
-    def visible(self) -> int:
-        return len(self._messages) - self.in_flight
+def delete(messages: Messages, handle: str) -> bool:
+    """False for a handle that was never given out; deleting twice is fine, as in SQS."""
+    message_id = message_id_of(handle)
+    if message_id is None:
+        return False
+    if message_id in messages:
+        del messages[message_id]
+    return True
+
+
+def message_id_of(handle: str) -> str | None:
+    """A receipt handle names its message, so that it outlives a restart; None for one that is not ours."""
+    try:
+        kind, message_id, _ = base64.urlsafe_b64decode(handle).decode().split(":")
+        return str(uuid.UUID(message_id)) if kind == "receipt" else None
+    except ValueError:
+        return None
+
+
+def hide(messages: Messages, message: Message, *, seconds: float) -> None:
+    """Keep it from receivers for so long, from now."""
+    messages[message.message_id] = replace(message, visible_at=time.time() + seconds)
+
+
+def seconds_until_visible(messages: Messages, queue: str) -> float | None:
+    """Real seconds until the next message in flight comes back; None when none is in flight."""
+    waits = [message.visible_at - time.time() for message in of(messages, queue) if message.is_in_flight()]
+    return min(waits, default=None)
+
+
+def _bury(messages: Messages, message: Message, dead_letter_queue: str) -> None:
+    """A move keeps id, body and sent time, as in SQS; the count starts anew."""
+    del messages[message.message_id]
+    messages[message.message_id] = replace(
+        message, queue=dead_letter_queue, visible_at=0.0, receive_count=0, moved_from=message.queue
+    )
+
+
+def _handle(message: Message) -> str:
+    receipt = f"receipt:{message.message_id}:{secrets.token_hex(8)}"
+    return base64.urlsafe_b64encode(receipt.encode()).decode()

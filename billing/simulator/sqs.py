@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 
-from billing.simulator import bounds
+from billing.simulator import bounds, delivery, queues
 from billing.simulator.call import Call
 from billing.simulator.errors import AwsError
 from billing.simulator.queues import Message, Queue
@@ -36,11 +36,13 @@ def get_queue_attributes(state: State, body: Json, call: Call) -> Json:
     request = _parse(bounds.GET_QUEUE_ATTRIBUTES, body)
     with state.lock:
         queue = _queue_of(state, request)
-        state.deliver_due()
+        delivery.catch_up(state)
+        held = list(queues.of(state.messages, queue.name))
+        in_flight = sum(message.is_in_flight() for message in held)
         attributes = {
             "QueueArn": f"arn:aws:sqs:{call.region}:{QUEUE_OWNER}:{queue.name}",
-            "ApproximateNumberOfMessages": str(queue.visible),
-            "ApproximateNumberOfMessagesNotVisible": str(queue.in_flight),
+            "ApproximateNumberOfMessages": str(len(held) - in_flight),
+            "ApproximateNumberOfMessagesNotVisible": str(in_flight),
             "ApproximateNumberOfMessagesDelayed": "0",
             "VisibilityTimeout": str(queue.visibility_seconds),
             "ReceiveMessageWaitTimeSeconds": "0",
@@ -84,15 +86,17 @@ def _receive(
             return []
         # Looked up anew each time: a reset while we waited made new queues.
         queue = _queue(state, name)
-        state.deliver_due()
-        received = queue.receive(limit=limit, visibility_seconds=visibility, now=state.clock.now())
+        delivery.catch_up(state)
+        received = queues.receive(
+            state.messages, queue, limit=limit, visibility_seconds=visibility, now=state.clock.now()
+        )
         remaining = deadline - time.monotonic()
         if received or remaining <= 0:
             return received
         wakes = (
             remaining,
             GONE_CHECK_SECONDS,
-            queue.seconds_until_visible(),
+            queues.seconds_until_visible(state.messages, name),
             state.real_seconds_until_next_event(),
         )
         state.lock.wait(min(seconds for seconds in wakes if seconds is not None))
@@ -101,7 +105,8 @@ def _receive(
 def delete_message(state: State, body: Json, call: Call) -> Json:
     request = _parse(bounds.DELETE_MESSAGE, body)
     with state.lock:
-        if not _queue_of(state, request).delete(request["ReceiptHandle"]):
+        _queue_of(state, request)
+        if not queues.delete(state.messages, request["ReceiptHandle"]):
             raise _invalid_handle()
     return {}
 
@@ -119,9 +124,9 @@ def delete_message_batch(state: State, body: Json, call: Call) -> Json:
         raise AwsError("BatchEntryIdsNotDistinct", "An Id is repeated in the batch.")
     answer: Json = {"Successful": [], "Failed": []}
     with state.lock:
-        queue = _queue_of(state, request)
+        _queue_of(state, request)
         for entry in entries:
-            if queue.delete(entry["ReceiptHandle"]):
+            if queues.delete(state.messages, entry["ReceiptHandle"]):
                 answer["Successful"].append({"Id": entry["Id"]})
             else:
                 failure = {"Id": entry["Id"], "SenderFault": True, "Code": "ReceiptHandleIsInvalid"}
@@ -133,13 +138,14 @@ def change_message_visibility(state: State, body: Json, call: Call) -> Json:
     request = _parse(bounds.CHANGE_MESSAGE_VISIBILITY, body)
     seconds = _within(request, "VisibilityTimeout", default=0, low=0, high=LONGEST_VISIBILITY)
     with state.lock:
-        queue = _queue_of(state, request)
-        if not queue.is_handle(request["ReceiptHandle"]):
+        _queue_of(state, request)
+        message_id = queues.message_id_of(request["ReceiptHandle"])
+        if message_id is None:
             raise _invalid_handle()
-        message = queue.find(request["ReceiptHandle"])
-        if message is None or message.visible_at <= time.monotonic():
+        message = state.messages.get(message_id)
+        if message is None or not message.is_in_flight():
             raise AwsError("MessageNotInflight", "The message referred to is not in flight.")
-        message.visible_at = time.monotonic() + seconds
+        queues.hide(state.messages, message, seconds=seconds)
         state.lock.notify_all()
     return {}
 

@@ -1,56 +1,36 @@
 """Everything the simulator remembers: products, agreements, tokens, billed usage, queued events.
 
-An agreement is a set of instants, not a status: what it is follows from the clock, so moving the clock needs
-no sweep.
+All of it lies in tables of values that never change in place. An agreement is a set of instants, not a
+status: what it is follows from the clock, so moving the clock needs no sweep.
 """
 
 from __future__ import annotations
 
 import heapq
-import itertools
 import threading
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any, Literal
 
 from billing.simulator.catalog import Identity, Product, Value
-from billing.simulator.clock import Clock
+from billing.simulator.clock import Clock, Setting
 from billing.simulator.errors import Refused
-from billing.simulator.faults import Faults
-from billing.simulator.queues import Queue
+from billing.simulator.faults import Fault, Faults
+from billing.simulator.queues import Message, Queue
+from billing.simulator.quotas import Quotas
 from billing.simulator.request_log import RequestLog
+from billing.simulator.switches import Switches, Timings
+from billing.simulator.tables import Table
 
 EVENT_QUEUE = "marketplace-events"
 SELLER_ACCOUNT_ID = "111111111111"
+Intent = Literal["NEW", "RENEW", "REPLACE"]
+Channel = Literal["eventbridge", "sns"]
 
 
 @dataclass(frozen=True, slots=True)
-class Timings:
-    """How long AWS takes, in simulated time. Delays are ours, the final hour is AWS's (facts page §3.7)."""
-
-    agreement_created: timedelta = timedelta(seconds=2)
-    license_updated: timedelta = timedelta(seconds=5)
-    deprovisioned: timedelta = timedelta(seconds=30)
-    final_hour: timedelta = timedelta(minutes=60)
-    token_lifetime: timedelta = timedelta(hours=4)
-    contract_term: timedelta = timedelta(days=365)
-    free_trial: timedelta = timedelta(days=30)
-
-
-@dataclass(frozen=True, slots=True)
-class Switches:
-    """What no AWS source settles (marked unconfirmed in the facts page), with our choice as default."""
-
-    future_tolerance: timedelta = timedelta()
-    """How far ahead of AWS's clock a metering timestamp may be."""
-    usage_after_deprovisioning_refused: bool = True
-    """A timestamp after License Deprovisioned is outside the active period: InvalidLicenseException."""
-    identical_repeat_is_success: bool = True
-    """The same record again is Success with the same id, as the model says; the agent skill differs."""
-
-
-@dataclass(slots=True)
 class Agreement:
     """One purchase. ``license_arn`` is set for license purchases, ``customer_identifier`` for legacy ones."""
 
@@ -63,28 +43,39 @@ class Agreement:
     customer_identifier: str | None
     accepted_at: datetime
     starts_at: datetime
-    activates_at: datetime
+    activates_at: datetime | None
+    """When the license appears; None when the payment failed and it never will."""
     ends_at: datetime | None
+    """The term's planned end; None for pay as you go."""
     trial_ends_at: datetime | None
-    final_hour: timedelta
-    quantities: list[tuple[datetime, dict[str, Value]]]
+    quantities: tuple[tuple[datetime, dict[str, Value]], ...]
+    """What was bought, by the instant from which it holds, oldest first."""
+    intent: Intent = "NEW"
+    initial_agreement_id: str = ""
+    previous_agreement_id: str | None = None
+    proposer_account_id: str = SELLER_ACCOUNT_ID
+    resale_authorization_id: str | None = None
+    """Set when a channel partner sold it; the seller is then the manufacturer only."""
+    private_offer: bool = False
+    auto_renew: bool = False
+    advisory_issued_at: datetime | None = None
+    """Set while an advisory is open."""
     ended_at: datetime | None = None
     ended_status: str = ""
     deprovisioned_at: datetime | None = None
+    metering_closes_at: datetime | None = None
 
     def status(self, now: datetime) -> str:
         return self.ended_status if self.ended_at is not None and self.ended_at <= now else "ACTIVE"
 
-    def is_entitled(self, now: datetime) -> bool:
-        return self.activates_at <= now and (self.deprovisioned_at is None or now < self.deprovisioned_at)
+    def is_activated(self, now: datetime) -> bool:
+        return self.activates_at is not None and self.activates_at <= now
 
-    @property
-    def metering_closes_at(self) -> datetime | None:
-        return None if self.deprovisioned_at is None else self.deprovisioned_at + self.final_hour
+    def is_entitled(self, now: datetime) -> bool:
+        return self.is_activated(now) and (self.deprovisioned_at is None or now < self.deprovisioned_at)
 
     def is_metered(self, now: datetime) -> bool:
-        closes_at = self.metering_closes_at
-        return self.activates_at <= now and (closes_at is None or now < closes_at)
+        return self.is_activated(now) and (self.metering_closes_at is None or now < self.metering_closes_at)
 
     def quantities_at(self, now: datetime) -> dict[str, Value]:
         """The bought quantities in force: of the amendments that took effect, the last."""
@@ -97,18 +88,21 @@ class Agreement:
 
 @dataclass(frozen=True, slots=True)
 class Token:
+    token: str
     agreement_id: str
     expires_at: datetime
+    used: bool = False
 
 
 BillingKey = tuple[str, str, str, str, datetime]
 """Region, license ARN or product code, account, dimension, hour: what AWS counts as the same usage."""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class BilledRecord:
     """The first quantity accepted for a key. Nothing ever changes it."""
 
+    key: BillingKey
     metering_record_id: str
     agreement_id: str
     quantity: Decimal
@@ -116,13 +110,48 @@ class BilledRecord:
     timestamp: datetime
 
 
-@dataclass(order=True, slots=True)
-class ScheduledEvent:
-    due: datetime
+@dataclass(frozen=True, slots=True)
+class Scheduled:
+    """Something that falls due: a message to send, or (without a body) a renewal to make."""
+
     number: int
-    agreement_id: str = field(compare=False)
-    kind: str = field(compare=False)
-    body: str = field(compare=False)
+    due: datetime
+    agreement_id: str
+    kind: str
+    channel: Channel = "eventbridge"
+    body: str | None = None
+    disturbed: bool = False
+    """True once a fault has touched it: one accident each."""
+
+
+@dataclass(frozen=True, slots=True)
+class CustomerIdentifier:
+    aws_account_id: str
+    identifier: str
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    aws_account_id: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Lint:
+    """Something AWS accepts and a seller regrets, and how often it was seen."""
+
+    finding: str
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """Under what the simulation runs: its clock, its switches, how long AWS takes, where buyers are sent."""
+
+    clock: Setting
+    switches: Switches = field(default_factory=Switches)
+    timings: Timings = field(default_factory=Timings)
+    fulfillment_url: str | None = None
 
 
 class State:
@@ -133,36 +162,120 @@ class State:
         products: Iterable[Product] = (),
         *,
         clock_offset: timedelta = timedelta(),
+        speed: float = 1.0,
         fulfillment_url: str | None = None,
         timings: Timings | None = None,
         switches: Switches | None = None,
     ) -> None:
         self.lock = threading.Condition(threading.RLock())
-        self.fulfillment_url = fulfillment_url
-        self.timings = timings or Timings()
-        self.switches = switches or Switches()
-        self._initial_products = tuple(products)
-        self._initial_offset = clock_offset
         self.waiting = 0
+        self._initial_products = tuple(products)
+        self._initial_clock = clock_offset, speed
+        self._initial = fulfillment_url, timings or Timings(), switches or Switches()
         self.reset()
 
     def reset(self) -> None:
-        """Back to how it was started: its catalog and clock offset stay, everything since goes."""
+        """Back to how it was started: its catalog, switches and clock offset stay, everything since goes."""
         with self.lock:
-            self.clock = Clock(self._initial_offset)
-            self.products = {product.code: product for product in self._initial_products}
-            self.agreements: dict[str, Agreement] = {}
-            self.agreement_of_license: dict[str, str] = {}
-            self.customer_identifiers: dict[tuple[str, str], str] = {}
-            self.tokens: dict[str, Token] = {}
-            self.billed: dict[BillingKey, BilledRecord] = {}
-            self.lints: dict[str, int] = {}
-            self.queues = {EVENT_QUEUE: Queue(EVENT_QUEUE)}
-            self.faults = Faults()
+            offset, speed = self._initial_clock
+            fulfillment_url, timings, switches = self._initial
+            self.clock = Clock(offset, speed=speed)
+            self.conditions: Table[str, Conditions] = Table()
+            self.conditions[""] = Conditions(self.clock.setting, switches, timings, fulfillment_url)
+            self.products: Table[str, Product] = Table()
+            self.agreements: Table[str, Agreement] = Table()
+            self.customer_identifiers: Table[str, CustomerIdentifier] = Table()
+            self.suspensions: Table[str, Suspension] = Table()
+            self.tokens: Table[str, Token] = Table()
+            self.billed: Table[BillingKey, BilledRecord] = Table()
+            self.lints: Table[str, Lint] = Table()
+            self.queues: Table[str, Queue] = Table()
+            self.messages: Table[str, Message] = Table()
+            self.scheduled: Table[int, Scheduled] = Table()
+            self.fault_table: Table[int, Fault] = Table()
+            self.faults = Faults(self.fault_table)
+            self.quotas = Quotas()
             self.requests = RequestLog()
-            self._scheduled: list[ScheduledEvent] = []
-            self._numbers = itertools.count()
+            for product in self._initial_products:
+                self.products[product.code] = product
+            self.queues[EVENT_QUEUE] = Queue(EVENT_QUEUE)
+            self.reindex()
             self.lock.notify_all()
+
+    @property
+    def tables(self) -> dict[str, Table[Any, Any]]:
+        """Every table by name: all there is to keep. The rest is derived, or about the present only."""
+        return {
+            "conditions": self.conditions,
+            "products": self.products,
+            "agreements": self.agreements,
+            "customer_identifiers": self.customer_identifiers,
+            "suspensions": self.suspensions,
+            "tokens": self.tokens,
+            "billed": self.billed,
+            "lints": self.lints,
+            "queues": self.queues,
+            "messages": self.messages,
+            "scheduled": self.scheduled,
+            "faults": self.fault_table,
+        }
+
+    def reindex(self) -> None:
+        """Derive again what is looked up otherwise than by key; needed after tables were filled directly."""
+        self.clock.setting = self.conditions[""].clock
+        self._agreement_of_license: dict[str, str] = {}
+        self._agreements_of_buyer: dict[tuple[str, str], list[str]] = {}
+        self._account_of_identifier: dict[str, str] = {
+            known.identifier: account for account, known in self.customer_identifiers.items()
+        }
+        for agreement in self.agreements.values():
+            self._index(agreement)
+        self._due = [(event.due, event.number) for event in self.scheduled.values()]
+        heapq.heapify(self._due)
+        self._next_number = max(self.scheduled, default=0) + 1
+
+    def change_conditions(self, **changes: Any) -> None:
+        """Set a field of Conditions; receivers wake, their next event may have come nearer."""
+        with self.lock:
+            self.conditions[""] = replace(self.conditions[""], **changes)
+            self.clock.setting = self.conditions[""].clock
+            self.lock.notify_all()
+
+    def move_clock(
+        self,
+        *,
+        advance: timedelta | None = None,
+        now: datetime | None = None,
+        freeze: bool | None = None,
+        speed: float | None = None,
+    ) -> datetime:
+        """Move the clock and return the new time; what falls due on the way is sent by the next answer."""
+        with self.lock:
+            # Frozen first, so that it stands at exactly the instant it is then moved to.
+            if freeze is True:
+                self.clock.freeze()
+            if now is not None:
+                self.clock.set(now)
+            if advance is not None:
+                self.clock.advance(advance)
+            if speed is not None:
+                self.clock.run_at(speed)
+            if freeze is False:
+                self.clock.resume()
+            self.change_conditions(clock=self.clock.setting)
+            return self.clock.now()
+
+    @property
+    def switches(self) -> Switches:
+        return self.conditions[""].switches
+
+    @property
+    def timings(self) -> Timings:
+        return self.conditions[""].timings
+
+    @property
+    def fulfillment_url(self) -> str | None:
+        return self.conditions[""].fulfillment_url
 
     def product(self, code: str) -> Product:
         try:
@@ -176,61 +289,86 @@ class State:
         except KeyError:
             raise Refused(f"There is no agreement {agreement_id!r}") from None
 
-    def schedule(self, agreement: Agreement, kind: str, body: str, *, due: datetime) -> None:
-        event = ScheduledEvent(due, next(self._numbers), agreement.agreement_id, kind, body)
-        heapq.heappush(self._scheduled, event)
+    def put(self, agreement: Agreement) -> None:
+        if agreement.agreement_id not in self.agreements:
+            self._index(agreement)
+        elif agreement.license_arn:
+            self._agreement_of_license[agreement.license_arn] = agreement.agreement_id
+        self.agreements[agreement.agreement_id] = agreement
 
-    def unschedule(self, agreement: Agreement, *, due_from: datetime, kind: str | None = None) -> None:
-        """Forget what has been overtaken before it was sent."""
-        self._scheduled = [
-            event
-            for event in self._scheduled
-            if event.agreement_id != agreement.agreement_id
-            or event.due < due_from
-            or kind not in (None, event.kind)
-        ]
-        heapq.heapify(self._scheduled)
+    def _index(self, agreement: Agreement) -> None:
+        if agreement.license_arn:
+            self._agreement_of_license[agreement.license_arn] = agreement.agreement_id
+        buyer = agreement.product_code, agreement.aws_account_id
+        self._agreements_of_buyer.setdefault(buyer, []).append(agreement.agreement_id)
 
-    @property
-    def scheduled(self) -> list[ScheduledEvent]:
-        return sorted(self._scheduled)
+    def agreement_of_license(self, license_arn: str) -> Agreement | None:
+        agreement_id = self._agreement_of_license.get(license_arn)
+        return self.agreements[agreement_id] if agreement_id else None
 
-    def deliver_due(self) -> None:
-        """Put every event whose time has come into the queue, in order, and wake who waits for one."""
-        now = self.clock.now()
-        delivered = False
-        while self._scheduled and self._scheduled[0].due <= now:
-            event = heapq.heappop(self._scheduled)
-            self.queues[EVENT_QUEUE].send(event.body, sent_at=event.due)
-            delivered = True
-        if delivered:
-            self.lock.notify_all()
+    def agreements_of(self, product_code: str, aws_account_id: str) -> list[Agreement]:
+        """What one AWS account ever bought of a product, oldest purchase first."""
+        found = self._agreements_of_buyer.get((product_code, aws_account_id), [])
+        return [self.agreements[agreement_id] for agreement_id in found]
+
+    def account_of_identifier(self, identifier: str) -> str | None:
+        return self._account_of_identifier.get(identifier)
+
+    def name_customer(self, aws_account_id: str, identifier: str) -> str:
+        """The account's CustomerIdentifier: ``identifier`` unless it has one already."""
+        known = self.customer_identifiers.get(aws_account_id)
+        if known is not None:
+            return known.identifier
+        self.customer_identifiers[aws_account_id] = CustomerIdentifier(aws_account_id, identifier)
+        self._account_of_identifier[identifier] = aws_account_id
+        return identifier
+
+    def schedule(
+        self,
+        agreement_id: str,
+        kind: str,
+        body: str | None,
+        *,
+        due: datetime,
+        channel: Channel = "eventbridge",
+        disturbed: bool = False,
+    ) -> None:
+        event = Scheduled(self._next_number, due, agreement_id, kind, channel, body, disturbed)
+        self._next_number += 1
+        self.scheduled[event.number] = event
+        heapq.heappush(self._due, (event.due, event.number))
+        self.lock.notify_all()
+
+    def unschedule(self, agreement_id: str, *, due_from: datetime, kind: str | None = None) -> None:
+        """Forget what has been overtaken before it fell due."""
+        for event in list(self.scheduled.values()):
+            if event.agreement_id == agreement_id and event.due >= due_from and kind in (None, event.kind):
+                del self.scheduled[event.number]
+
+    def take_due(self) -> Iterator[Scheduled]:
+        """What has fallen due, in order; each is off the schedule when it is yielded."""
+        while (event := self.next_scheduled()) is not None and event.due <= self.clock.now():
+            heapq.heappop(self._due)
+            del self.scheduled[event.number]
+            yield event
 
     def real_seconds_until_next_event(self) -> float | None:
-        return self.clock.real_seconds_until(self._scheduled[0].due) if self._scheduled else None
+        event = self.next_scheduled()
+        return None if event is None else self.clock.real_seconds_until(event.due)
 
-    def move_clock(
-        self,
-        *,
-        advance: timedelta | None = None,
-        now: datetime | None = None,
-        freeze: bool | None = None,
-    ) -> datetime:
-        """Move the clock, deliver what fell due on the way, and return the new time."""
-        with self.lock:
-            # Frozen first, so that it stands at exactly the instant it is then moved to.
-            if freeze is True:
-                self.clock.freeze()
-            if now is not None:
-                self.clock.set(now)
-            if advance is not None:
-                self.clock.advance(advance)
-            if freeze is False:
-                self.clock.resume()
-            self.deliver_due()
-            self.lock.notify_all()
-            return self.clock.now()
+    def next_scheduled(self) -> Scheduled | None:
+        while self._due:
+            event = self.scheduled.get(self._due[0][1])
+            if event is not None:
+                return event
+            heapq.heappop(self._due)  # unscheduled since
+        return None
+
+    @property
+    def schedule_in_order(self) -> list[Scheduled]:
+        return sorted(self.scheduled.values(), key=lambda event: (event.due, event.number))
 
     def lint(self, finding: str) -> None:
         """Count something AWS accepts and a seller regrets."""
-        self.lints[finding] = self.lints.get(finding, 0) + 1
+        known = self.lints.get(finding)
+        self.lints[finding] = Lint(finding, known.count + 1 if known else 1)

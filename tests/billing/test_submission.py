@@ -25,7 +25,6 @@ from billing.models import (
     Submission,
     SubmissionLine,
 )
-from billing.simulator.state import Switches
 from tests.billing.ledger import NOON, ScriptedAws, bought_agreement, make_agreement, make_record, says
 
 NOW = NOON + timedelta(minutes=5)
@@ -271,7 +270,7 @@ def test_pauses_grow_and_differ():
 
 def test_a_duplicate_of_our_own_earlier_send_is_accepted_without_an_id(frozen, agreement):
     record = make_record(agreement, NOON - HOUR, 3)
-    frozen.simulator.state.switches = Switches(identical_repeat_is_success=False)
+    frozen.control.switch(identical_repeat="DuplicateRecord")
     frozen.control.fault("BatchMeterUsage", "drop_after_accept")
     submission.submit_due(frozen.marketplace, now=NOW)
     assert submission.submit_due(frozen.marketplace, now=LATER) == 1

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from botocore.exceptions import ClientError, HTTPClientError
 
-from billing.simulator.state import Switches
 from tests.simulator.conftest import NOON, billed, code_of, usage
 
 ARN = "arn:aws:license-manager::294406891311:license:l-" + "0" * 32
@@ -87,7 +86,7 @@ def test_the_same_record_again_is_success_with_the_same_id_and_billed_once(shop,
 
 
 def test_an_identical_repeat_is_a_duplicate_when_so_switched(shop, metering, license_):
-    shop.state.switches = Switches(identical_repeat_is_success=False)
+    shop.control.switch(identical_repeat="DuplicateRecord")
     assert status(metering, usage(license_)) == "Success"
     assert status(metering, usage(license_)) == "DuplicateRecord"
 
@@ -201,7 +200,7 @@ class TestWindow:
     def test_usage_in_the_future_is_refused(self, shop, metering, license_):
         ahead = usage(license_, Timestamp=NOON + timedelta(minutes=10, seconds=1))
         assert refusal(metering, ahead) == "TimestampOutOfBoundsException"
-        shop.state.switches = Switches(future_tolerance=timedelta(minutes=5))
+        shop.control.switch(future_tolerance_seconds=300)
         assert status(metering, ahead) == "Success"
 
     def test_usage_before_the_license_starts_is_refused(self, metering, license_):
@@ -325,7 +324,7 @@ class TestSubscribed:
         shop.control.advance(timedelta(minutes=30))
         after = usage(license_, Timestamp=NOON + timedelta(minutes=10, seconds=31))
         assert refusal(metering, after) == "InvalidLicenseException"
-        shop.state.switches = Switches(usage_after_deprovisioning_refused=False)
+        shop.control.switch(usage_after_deprovisioning_refused=False)
         assert status(metering, after) == "Success"
 
     def test_other_licenses_go_on_when_one_ends(self, shop, metering, license_):

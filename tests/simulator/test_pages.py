@@ -46,7 +46,7 @@ def test_an_empty_store_says_how_to_fill_it(browse):
 
 
 def test_a_buyer_subscribes_and_is_sent_to_the_seller(shop, browse):
-    shop.state.fulfillment_url = "http://localhost:8000/marketplace/register/"
+    shop.state.change_conditions(fulfillment_url="http://localhost:8000/marketplace/register/")
     form = {
         "quantity-included_pages": "250",
         "quantity-ratio": "0.5",
@@ -65,7 +65,7 @@ def test_a_buyer_subscribes_and_is_sent_to_the_seller(shop, browse):
 
 
 def test_the_token_on_the_page_resolves(shop, browse, metering):
-    shop.state.fulfillment_url = "http://localhost:8000/"
+    shop.state.change_conditions(fulfillment_url="http://localhost:8000/")
     purchase = shop.control.subscribe("reports-flex")
     _, _, text = browse(f"/subscriptions/{purchase.agreement_id}/setup")
     token = html.unescape(re.search(r'name="x-amzn-marketplace-token" value="([^"]+)"', text)[1])
@@ -82,7 +82,7 @@ def test_without_a_fulfillment_url_the_page_names_the_option(shop, browse):
 
 
 def test_a_product_may_have_a_fulfillment_url_of_its_own(simulator, browse):
-    simulator.state.fulfillment_url = "http://localhost:1/"
+    simulator.state.change_conditions(fulfillment_url="http://localhost:1/")
     simulator.control.add_product({"code": "own", "fulfillment_url": "http://localhost:2/"})
     purchase = simulator.control.subscribe("own")
     _, _, text = browse(f"/subscriptions/{purchase.agreement_id}/setup")
