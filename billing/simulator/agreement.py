@@ -8,8 +8,9 @@ from billing.simulator.bounds import DESCRIBE_AGREEMENT
 from billing.simulator.call import Call
 from billing.simulator.clock import epoch
 from billing.simulator.errors import AwsError
+from billing.simulator.records import SELLER_ACCOUNT_ID, Agreement
 from billing.simulator.shapes import Json, parse
-from billing.simulator.state import SELLER_ACCOUNT_ID, Agreement, State
+from billing.simulator.state import State
 
 
 def describe_agreement(state: State, body: Json, call: Call) -> Json:

@@ -16,8 +16,9 @@ from billing.simulator.clock import iso
 from billing.simulator.errors import Refused
 from billing.simulator.invoice import invoice
 from billing.simulator.queues import Queue
+from billing.simulator.records import Agreement
 from billing.simulator.shapes import Json
-from billing.simulator.state import Agreement, State
+from billing.simulator.state import State
 from billing.simulator.switches import describe_switches, set_switches, set_timings
 from billing.simulator.web import Request, Response, json_response
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 from billing.simulator import purchases, queues
-from billing.simulator.state import Scheduled, State
+from billing.simulator.records import Scheduled
+from billing.simulator.state import State
 
 
 def catch_up(state: State) -> None:

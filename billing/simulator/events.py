@@ -14,7 +14,8 @@ from typing import Any
 
 from billing.simulator.catalog import Product
 from billing.simulator.clock import iso
-from billing.simulator.state import SELLER_ACCOUNT_ID, Agreement, State
+from billing.simulator.records import SELLER_ACCOUNT_ID, Agreement
+from billing.simulator.state import State
 
 CREATED = "Purchase Agreement Created - Proposer"
 AMENDED = "Purchase Agreement Amended - Proposer"

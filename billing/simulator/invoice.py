@@ -10,8 +10,9 @@ from collections import Counter
 from decimal import Decimal
 
 from billing.simulator.clock import iso
+from billing.simulator.records import Agreement, BilledRecord, BillingKey
 from billing.simulator.shapes import Json
-from billing.simulator.state import Agreement, BilledRecord, BillingKey, State
+from billing.simulator.state import State
 
 
 def invoice(state: State) -> Json:

@@ -17,8 +17,9 @@ from billing.simulator.bounds import BATCH_METER_USAGE
 from billing.simulator.call import Call
 from billing.simulator.catalog import Product
 from billing.simulator.errors import AwsError
+from billing.simulator.records import Agreement, BilledRecord, BillingKey
 from billing.simulator.shapes import Json, parse
-from billing.simulator.state import Agreement, BilledRecord, BillingKey, State
+from billing.simulator.state import State
 
 WINDOW = timedelta(hours=24)
 MONTH_END_HOUR = 6

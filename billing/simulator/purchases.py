@@ -16,7 +16,8 @@ from billing.simulator import events
 from billing.simulator.catalog import Identity, Product, Value
 from billing.simulator.clock import whole_second
 from billing.simulator.errors import Refused
-from billing.simulator.state import Agreement, Scheduled, State, Token
+from billing.simulator.records import Agreement, Scheduled, Token
+from billing.simulator.state import State
 
 _ALPHABET = string.ascii_lowercase + string.digits
 _LICENSE_ACCOUNT = "294406891311"
