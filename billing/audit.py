@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
+from django.db.models import OuterRef, Subquery
 
 from accounts.models import User
 from billing.models import Agreement, AuditEvent
@@ -36,17 +37,44 @@ def record(stream: Agreement | str, action: str, *, by: User | str, at: datetime
     if not isinstance(stream, Agreement):
         _lock(name)
     last = AuditEvent.objects.filter(stream=name).order_by("-sequence").first()
+    link = _link(name, last, action, by=by, at=at, data=data)
+    link.save(force_insert=True)
+    return link
+
+
+def record_each(
+    data: Mapping[Agreement, Mapping[str, Any]], action: str, *, by: User | str, at: datetime
+) -> None:
+    """Append one link to the chain of each agreement (all locked by the caller), with its own data."""
+    streams = [agreement.audit_stream for agreement in data]
+    newest = AuditEvent.objects.filter(stream=OuterRef("stream")).order_by("-sequence").values("sequence")
+    lasts = AuditEvent.objects.filter(stream__in=streams, sequence=Subquery(newest[:1]))
+    known = {last.stream: last for last in lasts}
+    AuditEvent.objects.bulk_create(
+        _link(agreement.audit_stream, known.get(agreement.audit_stream), action, by=by, at=at, data=of)
+        for agreement, of in data.items()
+    )
+
+
+def _link(
+    stream: str,
+    last: AuditEvent | None,
+    action: str,
+    *,
+    by: User | str,
+    at: datetime,
+    data: Mapping[str, Any],
+) -> AuditEvent:
     link = AuditEvent(
-        stream=name,
+        stream=stream,
         sequence=last.sequence + 1 if last else 1,
         occurred_at=at.astimezone(UTC),
         actor=f"user:{by.pk}" if isinstance(by, User) else by,
         action=action,
-        data=data,
+        data=dict(data),
         previous_mac=last.mac if last else _GENESIS,
     )
     link.mac = _mac(link)
-    link.save(force_insert=True)
     return link
 
 

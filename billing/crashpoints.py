@@ -1,7 +1,7 @@
 """The named lines of closing and submitting at which a process may die.
 
-Nothing happens there, unless a test set ``when_reached`` to kill its own process: so each line is proved to lose
-and to double nothing. A point that no test ever hits fails the suite.
+Nothing happens there, unless a test set ``when_reached`` to kill its own process: so each line is proved to
+lose and to double nothing. A point that no test ever hits fails the suite.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Collection
 from datetime import datetime
 
 from django.db import IntegrityError, transaction
@@ -106,6 +107,12 @@ def lock(agreement_pk: int) -> Agreement:
     A plain FOR UPDATE would also stop `usage.record`, whose insert takes a key-share lock on this row.
     """
     return Agreement.objects.select_for_update(no_key=True).get(pk=agreement_pk)
+
+
+def lock_many(agreement_pks: Collection[int]) -> list[Agreement]:
+    """As ``lock``, each with its product and customer; in one order, so that nobody waits in a ring."""
+    locked = Agreement.objects.select_for_update(no_key=True, of=("self",))
+    return list(locked.select_related("product", "customer").filter(pk__in=agreement_pks).order_by("pk"))
 
 
 def _find(*, product: Product, customer: MarketplaceCustomer, license_arn: str | None) -> Agreement | None:

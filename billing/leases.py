@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from django.db.models import DateTimeField, ExpressionWrapper, F, Value
@@ -20,23 +21,38 @@ from django.db.models.functions import Now
 from billing.models import Lease
 
 _LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
+# Goes on while the process is stopped and, where the system can tell, while the machine sleeps.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class LeaseLost(Exception):
     """Another runner holds the lease by now: stop."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Held:
     name: str
     token: int
     length: timedelta
+    _asked_at: float = field(default_factory=lambda: _clock())
 
     def renew(self) -> None:
         """Start the time anew. Raises LeaseLost."""
+        asked_at = _clock()
         still_ours = Lease.objects.filter(name=self.name, token=self.token, expires_at__gt=Now())
         if not still_ours.update(expires_at=_after(self.length)):
             raise LeaseLost(self.name)
+        self._asked_at = asked_at
+
+    @property
+    def age(self) -> timedelta:
+        """Time since the lease was last begun anew, by this machine's clock: never less than it was."""
+        return timedelta(seconds=_clock() - self._asked_at)
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it lasts for long yet, as far as can be told without the database. For other threads."""
+        return self.age < self.length * 3 / 4
 
 
 @contextmanager
@@ -47,10 +63,25 @@ def hold(name: str, *, length: timedelta) -> Iterator[Held | None]:
         yield held
     finally:
         if held is not None:
-            Lease.objects.filter(name=name, token=held.token).update(expires_at=Now())
+            _release(held)
+
+
+def first_in(name: str, *, length: timedelta) -> Held | None:
+    """The lease for all of ``length``, whatever ends before: None to everybody else who asks meanwhile."""
+    return _acquire(name, length)
+
+
+def give_back(held: Held) -> None:
+    """End a lease of ``first_in`` early: what it was for did not succeed."""
+    _release(held)
+
+
+def _release(held: Held) -> None:
+    Lease.objects.filter(name=held.name, token=held.token).update(expires_at=Now())
 
 
 def _acquire(name: str, length: timedelta) -> Held | None:
+    asked_at = _clock()
     Lease.objects.get_or_create(name=name, defaults={"expires_at": _LONG_AGO})
     holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
     # One statement decides: of two that try at once, the second finds it taken.
@@ -58,8 +89,12 @@ def _acquire(name: str, length: timedelta) -> Held | None:
     if not free.update(holder=holder, token=F("token") + 1, expires_at=_after(length)):
         return None
     token = Lease.objects.filter(name=name, holder=holder).values_list("token", flat=True).first()
-    return Held(name, token, length) if token is not None else None
+    return Held(name, token, length, asked_at) if token is not None else None
 
 
 def _after(length: timedelta) -> ExpressionWrapper:
     return ExpressionWrapper(Now() + Value(length), output_field=DateTimeField())
+
+
+def _clock() -> float:
+    return time.clock_gettime(_CLOCK)

@@ -14,7 +14,7 @@ from datetime import datetime
 from django.db import connection, transaction
 from django.db.models import Q
 
-from billing import audit, customers, effects, metering
+from billing import audit, customers, effects, ending
 from billing.aws.limits import FINAL_WINDOW
 from billing.models import Agreement, Effect, MarketplaceEvent
 from billing.notifications import Notification, Type
@@ -201,9 +201,9 @@ def _refold(agreement: Agreement, *, by: str, now: datetime) -> None:
             agreement, "status_changed", by=by, at=now, before=str(before["status"]), after=str(state.status)
         )
     if "metering_closes_at" in changed:
-        metering.recompute_deadlines(agreement)
+        ending.recompute_deadlines(agreement)
     if state.activated_at is not None and {"activated_at", "ended_at"} & set(changed):
-        metering.reopen_usage(agreement, now=now)
+        ending.reopen_usage([agreement], now=now)
     if (
         state.activated_at is not None
         and state.ended_at is not None
@@ -214,7 +214,7 @@ def _refold(agreement: Agreement, *, by: str, now: datetime) -> None:
 
 def _owe_flush(agreement: Agreement, *, ended_at: datetime, now: datetime) -> None:
     """Send what is finished at once, and the last hour when late usage has had its settle time."""
-    settled_at = metering.settled_at(agreement)
+    settled_at = ending.settled_at(agreement)
     for step, due_at in (("finished hours", now), ("last hour", settled_at)):
         effects.owe(
             agreement,

@@ -75,6 +75,8 @@ MARKETPLACE: dict[str, Any] = {
     "connect_timeout": env.float("MARKETPLACE_CONNECT_TIMEOUT", default=3.0),
     "read_timeout": env.float("MARKETPLACE_READ_TIMEOUT", default=10.0),
 }
+# A record of zero for each hour in which an active buyer used nothing: AWS sees that metering is alive.
+METERING_HEARTBEAT = env.bool("METERING_HEARTBEAT", default=False)
 MARKETPLACE_EVENT_QUEUES = env.list("MARKETPLACE_EVENT_QUEUES", default=[])
 
 # --- Applications ----------------------------------------------------------------------------------------

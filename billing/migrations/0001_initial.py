@@ -363,6 +363,10 @@ class Migration(migrations.Migration):
             model_name='usageevent',
             index=models.Index(condition=models.Q(('disposition', 'billable'), ('metering_record', None)), fields=['agreement', 'dimension', 'occurred_at'], name='usage_event_open'),
         ),
+        migrations.AddIndex(
+            model_name='usageevent',
+            index=models.Index(condition=models.Q(('disposition', 'outside_agreement')), fields=['agreement', 'occurred_at'], name='usage_event_outside'),
+        ),
         migrations.AddConstraint(
             model_name='usageevent',
             constraint=models.UniqueConstraint(fields=('organization', 'key'), name='usage_event_counted_once'),

@@ -72,6 +72,12 @@ class UsageEvent(models.Model):
                 condition=Q(metering_record=None, disposition="billable"),
                 name="usage_event_open",
             ),
+            # And for usage outside its agreement that turns out to be inside.
+            models.Index(
+                fields=["agreement", "occurred_at"],
+                condition=Q(disposition="outside_agreement"),
+                name="usage_event_outside",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -14,5 +14,12 @@ class AwsError(Exception):
         self.members = members
 
 
+class ShapeViolation(AwsError):
+    """A bound, pattern, enum or required rule is broken. No model names its code, so a switch may."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("ValidationException", message)
+
+
 class Refused(Exception):
     """The control API or a page was asked for something that cannot be; the text is for a person."""

@@ -6,23 +6,20 @@ pacing is what they are for.
 
 from __future__ import annotations
 
-import time
-
 PER_SECOND = {"BatchMeterUsage": 10, "GetEntitlements": 20}
 
 
 class Quotas:
-    """Used under the state's lock."""
+    """Used under the state's lock. Moments are those of a monotonic clock."""
 
     def __init__(self) -> None:
         self._buckets: dict[tuple[str, str], tuple[float, float]] = {}
 
-    def admits(self, operation: str, region: str) -> bool:
+    def admits(self, operation: str, region: str, *, moment: float) -> bool:
         """Take one call from the operation's bucket; False when it is empty."""
         rate = PER_SECOND.get(operation)
         if rate is None:
             return True
-        moment = time.monotonic()
         calls, seen_at = self._buckets.get((operation, region), (float(rate), moment))
         calls = min(float(rate), calls + (moment - seen_at) * rate)
         admitted = calls >= 1

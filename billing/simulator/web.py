@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 LARGEST_BODY = 4 * 1024 * 1024
+MOST_FIELDS = 1000
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Any]
@@ -48,7 +49,18 @@ class Request:
 
     @property
     def form(self) -> dict[str, str]:
-        return dict(parse_qsl(self.body.decode("utf-8", "replace"), keep_blank_values=True))
+        return _pairs(self.body.decode("utf-8", "replace"))
+
+    @property
+    def query(self) -> dict[str, str]:
+        return _pairs(self.environ.get("QUERY_STRING", ""))
+
+
+def _pairs(text: str) -> dict[str, str]:
+    try:
+        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=MOST_FIELDS))
+    except ValueError:
+        return {}
 
 
 @dataclass(frozen=True, slots=True)

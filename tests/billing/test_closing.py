@@ -9,9 +9,10 @@ from decimal import Decimal
 import pytest
 from django.db import connection, transaction
 
-from billing import audit, customers, metering, usage
+from billing import audit, crashpoints, customers, metering, usage
 from billing.aws.limits import MAX_QUANTITY
 from billing.aws.window import HOUR
+from billing.ending import recompute_deadlines, settled_at
 from billing.models import AuditEvent, Dimension, Effect, MeteringRecord, UsageEvent
 from tests.billing.ledger import BEGIN, NOON, REGION, entitle, make_agreement, make_record, use
 
@@ -324,13 +325,12 @@ def test_one_record_takes_awss_maximum_and_the_rest_takes_the_next_free_hour(pay
 
 def test_usage_recorded_while_hours_are_closed_is_in_the_next_closing(payg, monkeypatch):
     use(payg, 1)
-    original = metering._plan
 
-    def plan(*arguments, **options):
-        use(payg, 2, key="meanwhile", now=NOW)
-        return original(*arguments, **options)
+    def use_more(point):
+        if point == "closing.planned":
+            use(payg, 2, key="meanwhile", now=NOW)
 
-    monkeypatch.setattr(metering, "_plan", plan)
+    monkeypatch.setattr(crashpoints, "when_reached", use_more)
     close()
     monkeypatch.undo()
     assert closed(payg) == [(NOON - HOUR, 1)]
@@ -340,13 +340,12 @@ def test_usage_recorded_while_hours_are_closed_is_in_the_next_closing(payg, monk
 
 def test_usage_that_is_no_longer_open_stops_the_closing(payg, monkeypatch, caplog):
     event = use(payg, 1)
-    original = metering._plan
 
-    def plan(*arguments, **options):
-        UsageEvent.objects.filter(pk=event.pk).update(disposition=Disposition.CANCELLED)
-        return original(*arguments, **options)
+    def cancel(point):
+        if point == "closing.planned":
+            UsageEvent.objects.filter(pk=event.pk).update(disposition=Disposition.CANCELLED)
 
-    monkeypatch.setattr(metering, "_plan", plan)
+    monkeypatch.setattr(crashpoints, "when_reached", cancel)
     assert close() == 0
     assert "1 of 1 uses were no longer open" in caplog.text
     assert not MeteringRecord.objects.exists()
@@ -683,11 +682,11 @@ def test_the_last_hour_is_closed_while_it_still_runs(catalog, acme):
 
 def test_when_the_end_is_heard_of_late_the_last_hour_is_closed_in_time(catalog, acme):
     agreement = ending(catalog, acme, ENDED, closes_after=timedelta(minutes=20))
-    assert metering.settled_at(agreement) == ENDED + timedelta(minutes=5)
+    assert settled_at(agreement) == ENDED + timedelta(minutes=5)
     agreement.metering_closes_at = ENDED + timedelta(minutes=10)
-    assert metering.settled_at(agreement) == ENDED
+    assert settled_at(agreement) == ENDED
     agreement.metering_closes_at = None
-    assert metering.settled_at(agreement) == ENDED + timedelta(minutes=10)
+    assert settled_at(agreement) == ENDED + timedelta(minutes=10)
 
 
 def test_usage_after_the_end_that_was_recorded_before_we_knew_is_in_the_last_hour(catalog, acme):
@@ -763,7 +762,7 @@ def test_deadlines_follow_the_end_when_it_is_set_moved_and_called_off(payg):
     before = settled.submit_by
     for closes_at in (NOON + HOUR, NOON + 2 * HOUR, None):
         payg.metering_closes_at = closes_at
-        metering.recompute_deadlines(payg)
+        recompute_deadlines(payg)
         record.refresh_from_db()
         settled.refresh_from_db()
         assert record.submit_by == (closes_at or NOON + 23 * HOUR)

@@ -1,0 +1,154 @@
+"""Open usage read by the hour, and claimed by the records that it becomes."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db import connection
+from django.db.models import Aggregate, BigIntegerField, Sum, TextField
+from django.db.models.functions import Cast, TruncHour
+
+from billing.allocations import Tags
+from billing.hours import Uses
+from billing.models import Agreement, Dimension, MeteringRecord, UsageEvent
+
+_PORTION = 500  # keys in one statement where arrays are not to be had
+_CLAIM = """
+    UPDATE billing_usageevent AS event SET metering_record_id = claimed.record
+    FROM unnest(%s::bigint[], %s::bigint[]) AS claimed(event, record)
+    WHERE event.id = claimed.event AND event.metering_record_id IS NULL AND event.disposition = 'billable'"""
+
+
+class _Keys(Aggregate):
+    """The primary keys of a group: a list on PostgreSQL, a text of numbers on SQLite."""
+
+    function = "ARRAY_AGG"
+    output_field = TextField()
+
+    def as_sqlite(self, compiler: Any, connection: Any, **context: Any) -> Any:
+        return self.as_sql(compiler, connection, function="GROUP_CONCAT", **context)
+
+
+def read(agreements: Collection[int]) -> dict[int, dict[int, list[Uses]]]:
+    """What is open of these agreements, by agreement and dimension, summed by hour and tags."""
+    groups = (
+        UsageEvent.objects.open()
+        .filter(agreement__in=agreements)
+        .annotate(
+            hour=TruncHour("occurred_at", tzinfo=UTC),
+            labels=Cast("tags", TextField()),
+            millionths=Cast("quantity", BigIntegerField()),
+        )
+        .order_by("agreement_id", "dimension_id", "hour", "labels")
+        .values_list("agreement_id", "dimension_id", "hour", "labels")
+        .annotate(total=Sum("millionths"), keys=_Keys("pk"))
+    )
+    found: dict[int, dict[int, list[Uses]]] = defaultdict(lambda: defaultdict(list))
+    for agreement_pk, dimension_pk, hour, labels, millionths, keys in groups:
+        uses = Uses(hour, _tags(labels), int(millionths), _numbers(keys))
+        found[agreement_pk][dimension_pk].append(uses)
+    return found
+
+
+def explode(usage: Iterable[Uses]) -> list[Uses]:
+    """The same usage one event each, in the order in which it occurred."""
+    groups = {pk: uses for uses in usage for pk in uses.pks}
+    events = UsageEvent.objects.filter(pk__in=groups).order_by("occurred_at", "pk")
+    return [
+        Uses(groups[pk].hour, groups[pk].tags, int(quantity.scaleb(6)), (pk,))
+        for pk, quantity in events.values_list("pk", "quantity")
+    ]
+
+
+def dimensions(usage: Iterable[Mapping[int, Sequence[Uses]]]) -> dict[int, Dimension]:
+    pks = {pk for by_dimension in usage for pk in by_dimension}
+    return Dimension.objects.select_related("included_by").in_bulk(pks)
+
+
+def taken_hours(
+    agreements: Mapping[int, Agreement], *, since: datetime
+) -> dict[tuple[int, int], set[datetime]]:
+    """Hours already closed, by agreement and dimension; also under the other identity of the same purchase.
+
+    AWS would bill an hour metered under a license and under a product code twice.
+    """
+    meters_for = _same_purchases(agreements.values())
+    taken: dict[tuple[int, int], set[datetime]] = defaultdict(set)
+    records = MeteringRecord.objects.filter(agreement__in=meters_for, hour__gte=since).order_by()
+    for agreement_pk, dimension_pk, hour in records.values_list("agreement_id", "dimension_id", "hour"):
+        for pk in meters_for[agreement_pk]:
+            taken[pk, dimension_pk].add(hour)
+    return taken
+
+
+def _same_purchases(agreements: Iterable[Agreement]) -> dict[int, list[int]]:
+    """For each agreement whose records count, those (of ``agreements``) for which they do."""
+    meters_for: dict[int, list[int]] = {}
+    by_buyer: dict[tuple[int, int], list[Agreement]] = defaultdict(list)
+    for agreement in agreements:
+        meters_for[agreement.pk] = [agreement.pk]
+        by_buyer[agreement.product_id, agreement.customer_id].append(agreement)
+    siblings = Agreement.objects.filter(customer__in={customer for _, customer in by_buyer}).order_by()
+    for pk, product, customer, identity in siblings.values_list(
+        "pk", "product_id", "customer_id", "identity"
+    ):
+        for agreement in by_buyer.get((product, customer), ()):
+            if agreement.identity != identity:
+                meters_for.setdefault(pk, []).append(agreement.pk)
+    return meters_for
+
+
+def claim(closed: Iterable[tuple[MeteringRecord, Sequence[int]]]) -> None:
+    """Give each record its events. Raises NoLongerOpen when somebody passed the lock by: nothing closes."""
+    pairs = [(event, record.pk) for record, events in closed for event in events]
+    if not pairs:
+        return
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(_CLAIM, [list(column) for column in zip(*pairs, strict=True)])
+            claimed = cursor.rowcount
+    else:
+        claimed = _claim_in_portions(pairs)
+    if claimed != len(pairs):
+        raise NoLongerOpen(f"{len(pairs) - claimed} of {len(pairs)} uses were no longer open")
+
+
+class NoLongerOpen(Exception):
+    """Usage changed although its agreement was locked."""
+
+
+def set_aside(events: Sequence[int], disposition: UsageEvent.Disposition) -> None:
+    """Take open events out of what is billed."""
+    changed = sum(
+        UsageEvent.objects.open().filter(pk__in=portion).update(disposition=disposition)
+        for portion in _portions(events)
+    )
+    if changed != len(events):
+        raise NoLongerOpen(f"{len(events) - changed} of {len(events)} uses were no longer open")
+
+
+def _claim_in_portions(pairs: Iterable[tuple[int, int]]) -> int:
+    events_of: dict[int, list[int]] = defaultdict(list)
+    for event, record in pairs:
+        events_of[record].append(event)
+    return sum(
+        UsageEvent.objects.open().filter(pk__in=portion).update(metering_record=record)
+        for record, events in events_of.items()
+        for portion in _portions(events)
+    )
+
+
+def _portions(keys: Sequence[int]) -> Iterable[Sequence[int]]:
+    return (keys[start : start + _PORTION] for start in range(0, len(keys), _PORTION))
+
+
+def _numbers(keys: list[int] | str) -> list[int]:
+    return keys if isinstance(keys, list) else [int(key) for key in keys.split(",")]
+
+
+def _tags(labels: str) -> Tags:
+    return () if labels == "{}" else tuple(sorted(json.loads(labels).items()))
