@@ -1,13 +1,14 @@
 """The request shapes of the four services, bound by bound, as their models state them (facts page §1).
 
-Tags are looser here than in the model, because a bad tag has an error of its own, InvalidTagException.
+Tags and the names of queue attributes are looser here than in the models, because a bad one has an error of
+its own: InvalidTagException and InvalidAttributeName.
 """
 
 from __future__ import annotations
 
 import re
 
-from billing.simulator.shapes import ListOf, MapOf, Structure, Text, Timestamp, Whole
+from billing.simulator.shapes import ListOf, MapOf, OneOf, Structure, Text, Timestamp, Whole
 
 PRODUCT_CODE = re.compile(r"^[-a-zA-Z0-9/=:_.@]*$")
 LICENSE_ARN = re.compile(
@@ -71,13 +72,57 @@ DESCRIBE_AGREEMENT = Structure(
 
 _QUEUE_URL = {"QueueUrl": Text()}
 _NAMES = ListOf(Text())
+_QUEUE_ATTRIBUTES = frozenset(
+    {
+        "All",
+        "Policy",
+        "VisibilityTimeout",
+        "MaximumMessageSize",
+        "MessageRetentionPeriod",
+        "ApproximateNumberOfMessages",
+        "ApproximateNumberOfMessagesNotVisible",
+        "CreatedTimestamp",
+        "LastModifiedTimestamp",
+        "QueueArn",
+        "ApproximateNumberOfMessagesDelayed",
+        "DelaySeconds",
+        "ReceiveMessageWaitTimeSeconds",
+        "RedrivePolicy",
+        "FifoQueue",
+        "ContentBasedDeduplication",
+        "KmsMasterKeyId",
+        "KmsDataKeyReusePeriodSeconds",
+        "DeduplicationScope",
+        "FifoThroughputLimit",
+        "RedriveAllowPolicy",
+        "SqsManagedSseEnabled",
+    }
+)
+_SYSTEM_ATTRIBUTES = frozenset(
+    {
+        "All",
+        "SenderId",
+        "SentTimestamp",
+        "ApproximateReceiveCount",
+        "ApproximateFirstReceiveTimestamp",
+        "SequenceNumber",
+        "MessageDeduplicationId",
+        "MessageGroupId",
+        "AWSTraceHeader",
+        "DeadLetterQueueSourceArn",
+    }
+)
 GET_QUEUE_URL = Structure({"QueueName": Text(), "QueueOwnerAWSAccountId": Text()}, required=("QueueName",))
-GET_QUEUE_ATTRIBUTES = Structure({**_QUEUE_URL, "AttributeNames": _NAMES}, required=("QueueUrl",))
+GET_QUEUE_ATTRIBUTES = Structure(
+    {**_QUEUE_URL, "AttributeNames": ListOf(OneOf(_QUEUE_ATTRIBUTES, "InvalidAttributeName"))},
+    required=("QueueUrl",),
+)
 RECEIVE_MESSAGE = Structure(
     {
         **_QUEUE_URL,
-        "AttributeNames": _NAMES,
-        "MessageSystemAttributeNames": _NAMES,
+        # Callers of before MessageSystemAttributeNames put those names here.
+        "AttributeNames": ListOf(OneOf(_QUEUE_ATTRIBUTES | _SYSTEM_ATTRIBUTES, "InvalidAttributeName")),
+        "MessageSystemAttributeNames": ListOf(OneOf(_SYSTEM_ATTRIBUTES, "InvalidAttributeName")),
         "MessageAttributeNames": _NAMES,
         "MaxNumberOfMessages": Whole(),
         "VisibilityTimeout": Whole(),

@@ -42,6 +42,15 @@ _ONLY_FOR = {
     "empty_page": "GetEntitlements",
     **dict.fromkeys(EVENT_KINDS, EVENTS),
 }
+_MESSAGES = {
+    "AccessDeniedException": "User is not authorized to perform this operation because no identity-based"
+    " policy allows it.",
+    "UnrecognizedClientException": "The security token included in the request is invalid.",
+    "InvalidSignatureException": "The request signature we calculated does not match the signature you"
+    " provided. Check your AWS Secret Access Key and signing method.",
+    "ExpiredTokenException": "The security token included in the request is expired",
+    "ServiceUnavailableException": "Service is temporarily unavailable.",
+}
 _CODE = re.compile(r"[A-Za-z][A-Za-z.]{0,99}")
 LONGEST_LATENCY = 60
 LONGEST_DELAY = 30 * 24 * 3600
@@ -59,7 +68,12 @@ class Fault:
     share: float = 1.0
     code: str = "AccessDeniedException"
     message: str = ""
-    status: int = 400
+    status: int | None = None
+    """None: the one the service's model gives the code."""
+
+    @property
+    def text(self) -> str:
+        return self.message or _MESSAGES.get(self.code, f"{self.code}, as was ordered of the simulator.")
 
 
 class Faults:

@@ -20,19 +20,23 @@ _LINE_BYTES = 1024
 _SECRET, _NO_SECRET = "token", "nexttoken"
 
 
+Payload = bytes | int
+"""A payload, or how many bytes the one had that was too large to keep."""
+
+
 @dataclass(slots=True)
 class _Line:
     """Payloads stay as they were sent, which is small and quick; they are read when somebody looks."""
 
     facts: dict[str, Any]
     protocol: Protocol
-    sent: bytes
-    answered: bytes
+    sent: Payload
+    answered: Payload
     idle: bool
 
     @property
     def size(self) -> int:
-        return _LINE_BYTES + len(self.sent) + len(self.answered)
+        return _LINE_BYTES + sum(len(kept) for kept in (self.sent, self.answered) if isinstance(kept, bytes))
 
 
 class RequestLog:
@@ -88,15 +92,15 @@ class RequestLog:
         ]
 
 
-def _kept(payload: bytes) -> bytes:
-    return payload if len(payload) <= LARGEST_PAYLOAD else b"~%d" % len(payload)
+def _kept(payload: bytes) -> Payload:
+    return payload if len(payload) <= LARGEST_PAYLOAD else len(payload)
 
 
-def _shown(protocol: Protocol, payload: bytes) -> Any:
+def _shown(protocol: Protocol, payload: Payload) -> Any:
+    if isinstance(payload, int):
+        return f"({payload} bytes, not kept)"
     if not payload:
         return {}
-    if payload.startswith(b"~"):
-        return f"({payload[1:].decode()} bytes, not kept)"
     try:
         return _masked(protocol.read(payload))
     except AwsError:
@@ -107,6 +111,8 @@ def _shown(protocol: Protocol, payload: bytes) -> Any:
 def _masked(value: Any, depth: int = 0) -> Any:
     if depth > DEEPEST_SHOWN:
         return "(nested too deeply to show)"
+    if isinstance(value, bytes):
+        return f"({len(value)} bytes)"
     if isinstance(value, list):
         return [_masked(item, depth + 1) for item in value]
     if not isinstance(value, dict):

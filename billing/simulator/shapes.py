@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from billing.simulator.errors import AwsError
+from billing.simulator.errors import AwsError, ShapeViolation
 
 Json = dict[str, Any]
 
@@ -58,6 +58,21 @@ class Text:
 
 
 @dataclass(frozen=True)
+class OneOf:
+    """A name from a list, where another name has an error of its own."""
+
+    names: frozenset[str]
+    code: str
+
+    def parse(self, value: Any, path: str, problems: list[str]) -> str:
+        if not isinstance(value, str):
+            raise _wrong_type(path, "a string")
+        if value not in self.names:
+            raise AwsError(self.code, f"Unknown Attribute {value[:200]}.")
+        return value
+
+
+@dataclass(frozen=True)
 class Whole:
     min: int | None = None
     max: int | None = None
@@ -77,9 +92,16 @@ class Timestamp:
     """Epoch seconds as a JSON number; returned as it came, so that an echo is the caller's own value."""
 
     def parse(self, value: Any, path: str, problems: list[str]) -> int | float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
             raise _wrong_type(path, "a timestamp in epoch seconds")
         return value
+
+
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False  # an integer no timestamp of AWS can hold
 
 
 @dataclass(frozen=True)
@@ -148,8 +170,5 @@ def parse(shape: Structure, value: Any) -> Json:
     clean = shape.parse(value, "", problems)
     if problems:
         plural = "s" if len(problems) > 1 else ""
-        raise AwsError(
-            "ValidationException",
-            f"{len(problems)} validation error{plural} detected: {'; '.join(problems[:10])}",
-        )
+        raise ShapeViolation(f"{len(problems)} validation error{plural} detected: {'; '.join(problems[:10])}")
     return clean
