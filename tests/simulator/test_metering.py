@@ -228,6 +228,7 @@ def raw(shop, *, timestamp):
         shop.url,
         data=f'{{"ProductCode": "reports-flex", "UsageRecords": [{record}]}}'.encode(),
         headers={
+            "Content-Type": "application/x-amz-json-1.1",
             "X-Amz-Target": "AWSMPMeteringService.BatchMeterUsage",
             "Authorization": "AWS4-HMAC-SHA256 Credential=k/20261123/us-east-1/aws-marketplace/aws4_request,"
             f" SignedHeaders=host, Signature={'0' * 64}",
