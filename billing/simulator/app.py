@@ -1,12 +1,26 @@
-"""The WSGI app: one port answers AWS SDKs, the control API and people with a browser."""
+"""The WSGI app: one port answers AWS SDKs, the control API and people with a browser.
+
+What changed is saved before its answer leaves, whether or not the answer then arrives.
+"""
 
 from __future__ import annotations
 
+import json
+import logging
+import uuid
 from collections.abc import Callable, Iterable
 
 from billing.simulator import control, delivery, pages, wire
 from billing.simulator.state import State
 from billing.simulator.web import BodyTooLarge, Environ, Request, Response, StartResponse, json_response
+
+_log = logging.getLogger(__name__)
+_BROKEN_PAGE = b"""<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Simulation: something broke</title>
+<h1>Something broke in the simulator</h1>
+<p>This is a simulation of AWS Marketplace, and this page could not be made.
+What was asked for may not be kept. The simulator's log says why. <a href="/">Back to the start</a></p></html>
+"""
 
 
 class Simulator:
@@ -28,18 +42,54 @@ class Simulator:
         except BodyTooLarge:
             response = json_response({"error": "The request body is too large"}, status=413)
         else:
+            response = self._answer_and_save(request)
+        return response.send(start_response)
+
+    def _answer_and_save(self, request: Request) -> Response:
+        # Whatever breaks in us, a client gets an answer of the kind it understands, and we the traceback.
+        try:
             response = self._answer(request)
             with self.state.lock:
                 delivery.catch_up(self.state)
-        return response.send(start_response)
+                self.state.save()
+        except Exception:
+            _log.exception("%s %s could not be answered", request.method, request.path)
+            return _broken(request)
+        return response
 
     def _answer(self, request: Request) -> Response:
         if request.path.startswith(control.PREFIX):
             return control.answer(self.state, request)
-        if request.header("X-Amz-Target") or (request.method == "POST" and request.path == "/"):
+        if wire.is_for_aws(request):
             return wire.answer(self.state, request, gone=self._gone(request))
         return pages.answer(self.state, request)
 
     def _gone(self, request: Request) -> Callable[[], bool]:
         client_disconnected = request.environ.get("waitress.client_disconnected", lambda: False)
         return lambda: self._stopping or client_disconnected()
+
+
+def _is_control(request: Request) -> bool:
+    return request.path.startswith(control.PREFIX)
+
+
+def _is_aws_call(request: Request) -> bool:
+    return bool(request.header("X-Amz-Target")) or (request.method == "POST" and request.path == "/")
+
+
+def _broken(request: Request) -> Response:
+    """AWS's unmodelled InternalFailure for SDKs, which they retry; JSON for scripts, a page for people."""
+    if _is_control(request):
+        text = "The simulator failed, and what was asked may not be kept. Its log says why."
+        return json_response({"error": text}, status=500)
+    if _is_aws_call(request):
+        error = {
+            "__type": "com.amazon.coral.service#InternalFailure",
+            "message": "The request processing has failed because of an unknown error.",
+        }
+        headers = (
+            ("Content-Type", "application/x-amz-json-1.1"),
+            ("x-amzn-RequestId", str(uuid.uuid4())),
+        )
+        return Response(500, json.dumps(error).encode(), headers)
+    return Response(500, _BROKEN_PAGE, (("Content-Type", "text/html; charset=utf-8"),))

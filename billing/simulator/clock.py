@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+LATEST = datetime(2999, 12, 31, tzinfo=UTC)
+"""A clock that runs fast for long enough comes to stand here, before years that no format can write."""
+
 
 @dataclass(frozen=True, slots=True)
 class Setting:
@@ -30,7 +33,10 @@ class Clock:
         setting = self.setting
         if setting.frozen:
             return setting.stood_at
-        return setting.stood_at + (self.real_now() - setting.set_at) * setting.speed
+        try:
+            return min(setting.stood_at + (self.real_now() - setting.set_at) * setting.speed, LATEST)
+        except OverflowError:
+            return LATEST
 
     @property
     def frozen(self) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+import socket
 import threading
 from typing import Self
 
@@ -12,8 +14,21 @@ from billing.simulator.state import State
 
 LOOPBACK = "127.0.0.1"
 THREADS = 32
+LARGEST_UPLOAD = 64 * 1024 * 1024
 SERVICE_NAMES = ("MARKETPLACE_METERING", "MARKETPLACE_ENTITLEMENT_SERVICE", "MARKETPLACE_AGREEMENT", "SQS")
 """As botocore spells them in AWS_ENDPOINT_URL_<name>."""
+
+
+def address_of(host: str) -> str:
+    """The one address that is listened on for a host; raises OSError when it has none."""
+    if host in ("", "*"):
+        return "0.0.0.0"
+    return str(socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][4][0])
+
+
+def lets_others_in(host: str) -> bool:
+    """True unless only this machine reaches it."""
+    return not ipaddress.ip_address(address_of(host)).is_loopback
 
 
 class SimulatorServer:
@@ -23,9 +38,11 @@ class SimulatorServer:
         self.app = Simulator(state)
         self._server: BaseWSGIServer = create_server(  # type: ignore[no-untyped-call]  # waitress is untyped
             self.app,
-            host=host,
+            host=address_of(host),
             port=port,
             threads=THREADS,
+            # What is larger is refused before it fills the disk; AWS's own limits are far below.
+            max_request_body_size=LARGEST_UPLOAD,
             # Lets a long poll notice that its client hung up.
             channel_request_lookahead=1,
             # Answers dropped on purpose are not errors.
@@ -41,7 +58,8 @@ class SimulatorServer:
 
     @property
     def url(self) -> str:
-        return f"http://{self._server.effective_host}:{self._server.effective_port}"
+        host = self._server.effective_host
+        return f"http://{f'[{host}]' if ':' in host else host}:{self._server.effective_port}"
 
     @property
     def endpoint_env(self) -> dict[str, str]:

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Protocol
 
 from billing.simulator.catalog import Product
 from billing.simulator.clock import Clock
@@ -34,6 +34,13 @@ from billing.simulator.tables import Table
 EVENT_QUEUE = "marketplace-events"
 
 
+class Keeper(Protocol):
+    """Keeps tables beyond the life of the process."""
+
+    def watch(self, tables: dict[str, Table[Any, Any]]) -> None: ...
+    def write(self) -> None: ...
+
+
 class State:
     """Hold ``lock`` around what is read or changed together; it is notified when receivers may find more."""
 
@@ -49,6 +56,7 @@ class State:
     ) -> None:
         self.lock = threading.Condition(threading.RLock())
         self.waiting = 0
+        self._keeper: Keeper | None = None
         self._initial_products = tuple(products)
         self._initial_clock = clock_offset, speed
         self._initial = fulfillment_url, timings or Timings(), switches or Switches()
@@ -80,7 +88,26 @@ class State:
                 self.products[product.code] = product
             self.queues[EVENT_QUEUE] = Queue(EVENT_QUEUE)
             self.reindex()
+            if self._keeper is not None:
+                self._keeper.watch(self.tables)
             self.lock.notify_all()
+
+    def keep_in(self, keeper: Keeper) -> None:
+        """Let ``keeper`` have all that changes from now on, at each ``save``."""
+        self._keeper = keeper
+        keeper.watch(self.tables)
+
+    def go_on(self) -> None:
+        """After the tables were filled from elsewhere: the catalog it was started with is the newer one."""
+        for product in self._initial_products:
+            self.products[product.code] = product
+        self.reindex()
+
+    def save(self) -> None:
+        """Keep what changed. Called before anything is answered; raises OSError when it is not kept."""
+        if self._keeper is not None:
+            with self.lock:
+                self._keeper.write()
 
     @property
     def tables(self) -> dict[str, Table[Any, Any]]:

@@ -54,6 +54,11 @@ class Table(MutableMapping[K, V], Generic[K, V]):
         if self._touched is not None:
             self._touched[key] = True
 
+    def clear(self) -> None:
+        # popitem(), by which a mapping clears itself, looks past all deleted keys for each.
+        for key in list(self.data):
+            del self[key]
+
     def __iter__(self) -> Iterator[K]:
         return iter(self.data)
 
