@@ -10,17 +10,14 @@ import logging
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from itertools import chain
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import Count
 
-from billing import allocations, audit, crashpoints, customers, ending, open_usage
-from billing.aws import wire
-from billing.aws.window import HOUR, accepted_until, hour_of
+from billing import audit, crashpoints, customers, ending, identity, open_usage, records
+from billing.aws.window import HOUR, hour_of
 from billing.hours import Closable, Uses, oldest, plan
 from billing.models import Agreement, Dimension, MeteringRecord, UsageEvent
 from billing.open_usage import explode
@@ -32,7 +29,6 @@ logger = logging.getLogger(__name__)
 CHUNK_AGREEMENTS = 1000
 CHUNK_EVENTS = 50_000
 
-State = MeteringRecord.State
 Usage = Mapping[int, Sequence[Uses]]  # of one agreement, by dimension
 
 
@@ -144,7 +140,7 @@ def _can_be_metered(agreement: Agreement, *, now: datetime) -> bool:
     if agreement.activated_at is None:
         ending.put_outside(agreement, now=now)
         return False
-    if agreement.identity == Agreement.Identity.LICENSE and agreement.license_arn is None:
+    if not identity.can_be_metered(agreement):
         logger.error("Agreement %s cannot be metered: AWS has not told its whole license ARN", agreement.pk)
         return False
     return True
@@ -206,44 +202,9 @@ def _record(
 ) -> MeteringRecord:
     used = sum(uses.millionths for uses in usage)
     included = chunk.allowances.draw(agreement, dimension, hour, used)
-    quantity = _decimal(used - included)
-    tagged = ((dict(uses.tags), _decimal(uses.millionths)) for uses in usage)
-    split = allocations.allocate(tagged, quantity=quantity)
-    if split.folded:
-        logger.warning("Agreement %s, %s: %s tag sets went untagged", agreement.pk, hour, split.folded)
-    # AWS refuses an instant before the license starts, and with it the whole batch.
-    assert agreement.activated_at is not None
-    is_due = bool(quantity) or settings.METERING_HEARTBEAT
-    return MeteringRecord(
-        agreement=agreement,
-        dimension=dimension,
-        hour=hour,
-        used=_decimal(used),
-        included=_decimal(included),
-        quantity=quantity,
-        **identity_of(agreement),
-        wire_region=chunk.region,
-        wire_timestamp=max(hour, agreement.activated_at),
-        wire_quantity=wire.quantity_text(quantity),
-        wire_allocations=split.json,
-        state=State.DUE if is_due else State.NOT_DUE,
-        submit_by=accepted_until(hour, closes_at=agreement.metering_closes_at),
-        closed_at=chunk.now,
-        settled_at=None if is_due else chunk.now,
+    return records.freeze(
+        agreement, dimension, hour, usage=usage, included=included, region=chunk.region, now=chunk.now
     )
-
-
-def identity_of(agreement: Agreement) -> dict[str, str | None]:
-    """Exactly one identity: metering one customer under two bills twice."""
-    customer = agreement.customer
-    if agreement.identity == Agreement.Identity.LICENSE:
-        return {"wire_license_arn": agreement.license_arn, "wire_account_id": customer.aws_account_id}
-    if customer.aws_account_id is not None:
-        return {"wire_product_code": agreement.product.code, "wire_account_id": customer.aws_account_id}
-    return {
-        "wire_product_code": agreement.product.code,
-        "wire_customer_identifier": customer.customer_identifier,
-    }
 
 
 def _give_up(agreement: Agreement, usage: Sequence[Uses], *, now: datetime) -> None:
@@ -253,7 +214,3 @@ def _give_up(agreement: Agreement, usage: Sequence[Uses], *, now: datetime) -> N
         "Agreement %s: %s uses came after its last hour and cannot be billed", agreement.pk, len(events)
     )
     audit.record(agreement, "usage_too_late", by="job:close_hours", at=now, events=len(events))
-
-
-def _decimal(millionths: int) -> Decimal:
-    return Decimal(millionths).scaleb(-6)

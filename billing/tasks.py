@@ -12,7 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 from kombu.exceptions import ChannelError, OperationalError
 
-from billing import effects, entitlements, events, lifecycle, metering, submission
+from billing import effects, entitlements, events, heartbeat, lifecycle, metering, submission
 from billing.aws.client import get_marketplace
 from billing.aws.errors import MarketplaceError
 
@@ -67,7 +67,10 @@ def sync_entitlements() -> None:
 
 @shared_task
 def close_hours() -> None:
-    metering.close_hours(region=settings.MARKETPLACE["metering_region"], now=timezone.now())
+    region, now = settings.MARKETPLACE["metering_region"], timezone.now()
+    metering.close_hours(region=region, now=now)
+    if settings.METERING_HEARTBEAT:
+        heartbeat.beat(region=region, now=now)
     ring(submit_metering)
 
 

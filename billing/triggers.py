@@ -140,6 +140,22 @@ def _overlap(model: Model, operation: str) -> Trigger:
     )
 
 
+def _metered_twice() -> Trigger:
+    """AWS bills an hour twice that is metered under a license and under a product code."""
+    record, agreement = MeteringRecord._meta.db_table, Agreement._meta.db_table
+    return Trigger(
+        MeteringRecord,
+        "metering_record_under_one_identity",
+        "INSERT",
+        f"EXISTS (SELECT 1 FROM {agreement} ours "
+        f"JOIN {agreement} theirs ON theirs.customer_id = ours.customer_id AND theirs.id <> ours.id "
+        f"JOIN {record} other ON other.agreement_id = theirs.id "
+        "AND other.dimension_id = NEW.dimension_id AND other.hour = NEW.hour "
+        "WHERE ours.id = NEW.agreement_id AND other.state <> 'void' "
+        "AND (other.wire_license_arn IS NULL) <> (NEW.wire_license_arn IS NULL))",
+    )
+
+
 TRIGGERS: tuple[Trigger, ...] = (
     _write_once(UsageEvent, "usage_event_write_once", but={"disposition", "metering_record"}),
     _never_deleted(UsageEvent, "usage_event_never_deleted"),
@@ -151,6 +167,7 @@ TRIGGERS: tuple[Trigger, ...] = (
         "OLD.state = 'accepted' AND NEW.state <> 'accepted'",
     ),
     _never_deleted(MeteringRecord, "metering_record_never_deleted"),
+    _metered_twice(),
     _write_once(
         Submission,
         "submission_write_once",

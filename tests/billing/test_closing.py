@@ -8,13 +8,23 @@ from decimal import Decimal
 
 import pytest
 from django.db import connection, transaction
+from django.test.utils import CaptureQueriesContext
 
 from billing import audit, crashpoints, customers, metering, usage
 from billing.aws.limits import MAX_QUANTITY
 from billing.aws.window import HOUR
 from billing.ending import recompute_deadlines, settled_at
 from billing.models import AuditEvent, Dimension, Effect, MeteringRecord, UsageEvent
-from tests.billing.ledger import BEGIN, NOON, REGION, entitle, make_agreement, make_record, use
+from tests.billing.ledger import (
+    BEGIN,
+    NOON,
+    REGION,
+    entitle,
+    license_arn,
+    make_agreement,
+    make_record,
+    use,
+)
 
 NOW = NOON + timedelta(minutes=5)
 State = MeteringRecord.State
@@ -378,6 +388,91 @@ def test_late_usage_of_last_month_prefers_an_hour_of_last_month(payg):
     use(payg, 2, at=utc(2026, 11, 30, 20), now=utc(2026, 12, 1, 2))
     close(utc(2026, 12, 1, 2, 5))
     assert closed(payg) == [(utc(2026, 11, 30, 20), 1), (utc(2026, 11, 30, 21), 2)]
+
+
+def test_with_no_later_hour_of_last_month_free_an_earlier_one_takes_it(payg):
+    use(payg, 1, at=utc(2026, 11, 30, 23))
+    close(utc(2026, 12, 1, 0, 5))
+    use(payg, 2, at=utc(2026, 11, 30, 23), now=utc(2026, 12, 1, 2))
+    use(payg, 4, at=utc(2026, 12, 1, 0, 30), now=utc(2026, 12, 1, 2))
+    close(utc(2026, 12, 1, 2, 5))
+    assert closed(payg) == [
+        (utc(2026, 11, 30, 22), 2),
+        (utc(2026, 11, 30, 23), 1),
+        (utc(2026, 12, 1, 0), 4),
+    ]
+    balance(payg)
+
+
+def test_with_no_hour_of_last_month_free_the_new_month_takes_it(catalog, acme):
+    payg = make_agreement(catalog, acme, activated_at=utc(2026, 11, 30, 22, 30))
+    for hour in (22, 23):
+        use(payg, 1, at=utc(2026, 11, 30, hour, 45))
+    close(utc(2026, 12, 1, 0, 5))
+    use(payg, 2, at=utc(2026, 11, 30, 23), now=utc(2026, 12, 1, 2))
+    close(utc(2026, 12, 1, 2, 5))
+    assert closed(payg)[-1] == (utc(2026, 12, 1, 0), 2)
+
+
+# --- Many at once
+
+
+def test_a_run_in_small_chunks_closes_the_same(catalog, acme, monkeypatch):
+    monkeypatch.setattr(metering, "CHUNK_AGREEMENTS", 2)
+    monkeypatch.setattr(metering, "CHUNK_EVENTS", 3)
+    bought = [make_agreement(catalog, acme) for _ in range(5)]
+    for number, agreement in enumerate(bought):
+        for _ in range(number + 1):
+            use(agreement, number + 1, at=NOON - HOUR)
+    assert close() == 5
+    assert [closed(agreement) for agreement in bought] == [
+        [(NOON - HOUR, (number + 1) ** 2)] for number in range(5)
+    ]
+    assert list(audit.verify()) == []
+
+
+def test_the_number_of_queries_does_not_grow_with_the_agreements(catalog, acme):
+    with CaptureQueriesContext(connection) as few:
+        use(
+            make_agreement(
+                catalog,
+                acme,
+                "reports-flex",
+            ),
+            1,
+        )
+        close()
+    for _ in range(12):
+        agreement = make_agreement(catalog, acme, "reports-flex")
+        entitle(agreement, 1)
+        use(agreement, 5, at=NOON - HOUR)
+        use(agreement, 5, at=NOON - 2 * HOUR)
+    with CaptureQueriesContext(connection) as many:
+        assert close() == 24
+    updates = [query for query in many if query["sql"].startswith("UPDATE")]
+    assert len(updates) <= (1 if connection.vendor == "postgresql" else 24)
+    assert len(many) - len(updates) <= len(few)
+
+
+# --- One identity
+
+
+def test_an_hour_metered_under_the_other_identity_is_not_closed_again(catalog, acme):
+    legacy = make_agreement(catalog, acme, "reports-classic", account="123456789012")
+    licensed = make_agreement(
+        catalog,
+        acme,
+        "reports-classic",
+        account="123456789012",
+        identity="license",
+        license_arn=license_arn("both"),
+        license_id=f"l-{'both':0>32}",
+        agreement_id="agmt-licensed",
+    )
+    make_record(legacy, NOON - 2 * HOUR, 7)
+    use(licensed, 2, at=NOON - 2 * HOUR)
+    close()
+    assert closed(licensed) == [(NOON - HOUR, 2)]
 
 
 # --- Overage

@@ -31,7 +31,7 @@ from billing.models import (
     SubmissionLine,
     UsageEvent,
 )
-from tests.billing.ledger import NOON, entitle, make_agreement, make_record, use
+from tests.billing.ledger import NOON, entitle, license_arn, make_agreement, make_record, use
 
 Model = type[models.Model]
 
@@ -238,6 +238,27 @@ def test_an_accepted_record_stays_accepted(rows):
         with pytest.raises(IntegrityError, match="metering_record_accepted_is_final"):
             update(rows[MeteringRecord], state=str(state))
     update(rows[MeteringRecord], state="accepted", error_message="a note")
+
+
+def test_an_hour_is_metered_under_one_identity(catalog, acme):
+    legacy = make_agreement(catalog, acme, "reports-classic", account="123456789012")
+    license_ids = {"identity": "license", "license_arn": license_arn(9), "license_id": f"l-{9:032}"}
+    licensed = make_agreement(
+        catalog, acme, "reports-classic", account="123456789012", **license_ids, agreement_id="agmt-licensed"
+    )
+    elsewhere = make_agreement(
+        catalog, acme, "reports-classic", account="210987654321", agreement_id="agmt-elsewhere"
+    )
+    record = make_record(legacy, NOON - HOUR, 5)
+    with pytest.raises(IntegrityError, match="metering_record_under_one_identity"), transaction.atomic():
+        make_record(licensed, NOON - HOUR, 5)
+    make_record(licensed, NOON - 2 * HOUR, 5)
+    make_record(elsewhere, NOON - HOUR, 5)
+    with pytest.raises(IntegrityError, match="metering_record_under_one_identity"), transaction.atomic():
+        make_record(legacy, NOON - 2 * HOUR, 5)
+    # What was void was never billed.
+    update(record, state="void")
+    make_record(licensed, NOON - HOUR, 5)
 
 
 @pytest.mark.parametrize(
@@ -456,6 +477,7 @@ def test_every_trigger_has_its_case():
         ("entitlement_ranges_do_not_overlap", "UPDATE"),
     }
     tested |= {("metering_record_accepted_is_final", "UPDATE")}
+    tested |= {("metering_record_under_one_identity", "INSERT")}
     assert {(trigger.rule, trigger.operation) for trigger in triggers.TRIGGERS} == tested
 
 

@@ -1,0 +1,75 @@
+"""Zero records for hours in which an active buyer used nothing: AWS sees that metering is alive.
+
+Recommended by AWS, not required; off unless METERING_HEARTBEAT is set. A buyer whose subscription AWS no
+longer knows (CustomerNotSubscribed) is found within the hour, not with their next use.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import islice
+
+from django.db import transaction
+from django.db.models import Exists, OuterRef, QuerySet
+
+from billing import customers, identity, records
+from billing.aws.window import HOUR, accepted_until, hour_of
+from billing.models import Agreement, Dimension, MeteringRecord, UsageEvent
+
+_CHUNK = 1000
+
+
+def beat(*, region: str, now: datetime) -> int:
+    """Close the last finished hour of each idle active agreement with zero. Returns how many.
+
+    One dimension stands for the agreement. Older hours are not caught up: a pulse is of now.
+    """
+    hour = hour_of(now) - HOUR
+    pks = _idle(hour).order_by("pk").values_list("pk", flat=True).iterator()
+    return sum(_beat(chunk, hour, region=region, now=now) for chunk in _chunks(pks))
+
+
+def _idle(hour: datetime) -> QuerySet[Agreement]:
+    """Active through the whole hour, with nothing closed or open of it."""
+    closed = MeteringRecord.objects.filter(agreement=OuterRef("pk"), hour=hour)
+    used = UsageEvent.objects.open().filter(
+        agreement=OuterRef("pk"), occurred_at__gte=hour, occurred_at__lt=hour + HOUR
+    )
+    active = Agreement.objects.filter(status=Agreement.Status.ACTIVE, activated_at__lt=hour + HOUR)
+    return active.exclude(Exists(closed)).exclude(Exists(used))
+
+
+@transaction.atomic
+def _beat(pks: Sequence[int], hour: datetime, *, region: str, now: datetime) -> int:
+    agreements = customers.lock_many(pks)
+    still_idle = set(_idle(hour).filter(pk__in=pks).values_list("pk", flat=True))
+    first_of = _first_metered({agreement.product_id for agreement in agreements})
+    made = [
+        records.freeze(
+            agreement,
+            first_of[agreement.product_id],
+            hour,
+            usage=(),
+            included=0,
+            region=region,
+            now=now,
+        )
+        for agreement in agreements
+        if agreement.pk in still_idle
+        and agreement.product_id in first_of
+        and identity.can_be_metered(agreement)
+        and accepted_until(hour, closes_at=agreement.metering_closes_at) > now
+    ]
+    MeteringRecord.objects.bulk_create(made)
+    return len(made)
+
+
+def _first_metered(products: set[int]) -> dict[int, Dimension]:
+    metered = Dimension.objects.filter(product__in=products, kind=Dimension.Kind.METERED).order_by("-pk")
+    return {dimension.product_id: dimension for dimension in metered}
+
+
+def _chunks(pks: Iterator[int]) -> Iterator[list[int]]:
+    while chunk := list(islice(pks, _CHUNK)):
+        yield chunk
