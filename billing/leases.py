@@ -71,11 +71,6 @@ def first_in(name: str, *, length: timedelta) -> Held | None:
     return _acquire(name, length)
 
 
-def give_back(held: Held) -> None:
-    """End a lease of ``first_in`` early: what it was for did not succeed."""
-    _release(held)
-
-
 def _release(held: Held) -> None:
     Lease.objects.filter(name=held.name, token=held.token).update(expires_at=Now())
 

@@ -1,45 +1,37 @@
-"""Sending metering records to AWS, and believing only what it answers.
+"""Sending metering records to AWS: one submitter at a time, as fast as AWS's quota lets it.
 
-One submitter at a time (a lease with a fencing token). A record is marked in doubt before it leaves, in its
-own transaction; whatever happens then, the next run sends the identical bytes again and AWS deduplicates.
-Every outcome is written only if this submitter still has the record in hand.
+A lease with a fencing token makes the one submitter. This thread alone reads and writes the database, while
+up to ten calls are in flight in others. Whatever dies, the next run sends the identical bytes again and AWS
+deduplicates.
 """
 
 from __future__ import annotations
 
 import logging
-import random
 import time
-from collections.abc import Sequence
+from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
 
-from django.db import transaction
-from django.db.models import F, Q
+from django.conf import settings
 
-from billing import audit, customers, leases
-from billing.aws import wire
-from billing.aws.errors import NOT_TAKEN, MarketplaceError, MarketplaceUnavailable, Scope
-from billing.aws.limits import MAX_BYTES_PER_CALL, MAX_RECORDS_PER_CALL
-from billing.aws.types import BatchAnswer, Marketplace, UsageLine, UsageOutcome
-from billing.models import MeteringRecord, Submission, SubmissionLine
+from billing import batches, crashpoints, deadlines, leases, outcomes
+from billing.aws.errors import THROTTLED, MarketplaceError, MarketplaceUnavailable, Scope
+from billing.aws.types import Marketplace
+from billing.batches import Batch
+from billing.calls import MOST, Answer, InFlight
+from billing.pacing import Pace
 
 logger = logging.getLogger(__name__)
 
 LEASE = "submit_metering"
-LEASE_LENGTH = timedelta(minutes=2)  # longer than one call can take with its time-outs
+LEASE_LENGTH = timedelta(minutes=2)  # a call that begins in its first three quarters ends before it does
 RUN_LENGTH = timedelta(minutes=10)  # then the next run goes on, with a fresh clock and lease
 
-State = MeteringRecord.State
-
-_NO_ANSWER = ""
-_REQUEST_FRAME = 400  # bytes of a call around its records: their list's name, the product code
+_RENEW_AFTER = LEASE_LENGTH / 8
+_PATIENCE = _RENEW_AFTER.total_seconds()  # longest wait for anything before the lease is looked at
 _MAX_FAILURES = 3  # in a row: AWS is down, the next run tries again
-
-
-class SubmissionStopped(Exception):
-    """Nothing can be sent until a person acts; the code and the fix are in the log."""
+_MAX_THROTTLES = 6  # pauses in a row
 
 
 @dataclass(slots=True)
@@ -51,6 +43,11 @@ class Run:
     started_at: datetime
     accepted: int = 0
     failures: int = 0
+    is_answered: bool = False
+    stopped_by: MarketplaceError | None = None
+    is_over: bool = False
+    halves: deque[Batch] = field(default_factory=deque)
+    pace: Pace = field(default_factory=lambda: Pace(settings.METERING_CALLS_PER_SECOND))
     _started: float = field(default_factory=time.monotonic)
 
     @property
@@ -60,7 +57,18 @@ class Run:
 
     @property
     def may_go_on(self) -> bool:
-        return self.failures < _MAX_FAILURES and self.now < self.started_at + RUN_LENGTH
+        return (
+            not self.is_over
+            and self.stopped_by is None
+            and self.failures < _MAX_FAILURES
+            and self.pace.throttles < _MAX_THROTTLES
+            and self.now < self.started_at + RUN_LENGTH
+        )
+
+    @property
+    def most_in_flight(self) -> int:
+        """Few, until AWS is known to answer: what fails with it down is in doubt for nothing."""
+        return MOST if self.is_answered and not self.failures else _MAX_FAILURES - self.failures
 
 
 def submit_due(marketplace: Marketplace, *, now: datetime) -> int:
@@ -71,277 +79,100 @@ def submit_due(marketplace: Marketplace, *, now: datetime) -> int:
     with leases.hold(LEASE, length=LEASE_LENGTH) as lease:
         if lease is None:
             return 0
-        _expire(now=now)
+        crashpoints.reached("submission.leased")
+        deadlines.expire(now=now)
         run = Run(marketplace, lease, now)
+        calls = InFlight(marketplace, lease, run.pace)
         try:
-            while run.may_go_on and (batch := _next_batch(now=run.now)):
-                _send(run, batch)
+            _send_all(run, calls)
         except leases.LeaseLost:
             logger.warning("The submitter's lease went to another; stopping")
-        except SubmissionStopped as stopped:
-            logger.critical("Metering stopped: %s", stopped)
+            run.is_over = True
+            calls.stop()
+            while calls.count:
+                _believe(run, calls.take(timeout=_PATIENCE))
+        finally:
+            calls.close()
+        if run.stopped_by is not None:
+            error = run.stopped_by
+            logger.critical(
+                "Metering stopped: %s. %s %s", error.code, error.meaning.explanation, error.meaning.fix
+            )
+        run.pace.finish()
         return run.accepted
 
 
-def _expire(*, now: datetime) -> None:
-    """Records whose window is over can no longer be sent."""
-    missed = MeteringRecord.objects.sendable().filter(submit_by__lte=now)
-    for record in missed.select_related("agreement"):
-        with transaction.atomic():
-            agreement = customers.lock(record.agreement_id)
-            gone = missed.filter(pk=record.pk).update(state=State.EXPIRED, settled_at=now)
-            if gone:
-                logger.critical("Metering record %s missed AWS's window without an acceptance", record.pk)
-                audit.record(agreement, "record_expired", by="job:submit_metering", at=now, record=record.pk)
-
-
-def _next_batch(*, now: datetime) -> list[MeteringRecord]:
-    """The records with the nearest deadlines that may share a call: one product, one identity, one Region."""
-    due = (
-        MeteringRecord.objects.sendable()
-        .filter(Q(next_attempt_at=None) | Q(next_attempt_at__lte=now), submit_by__gt=now)
-        .select_related("agreement", "dimension")
-        .order_by("submit_by", "pk")
-    )
-    first = due.first()
-    if first is None:
-        return []
-    alike = due.filter(
-        agreement__product=first.agreement.product_id,
-        wire_product_code=first.wire_product_code,
-        wire_region=first.wire_region,
-    )
-    batch: list[MeteringRecord] = []
-    size = _REQUEST_FRAME
-    for record in alike[:MAX_RECORDS_PER_CALL]:
-        size += wire.size_of(line_of(record))
-        if batch and size >= MAX_BYTES_PER_CALL:
-            break
-        batch.append(record)
-    return batch
-
-
-def line_of(record: MeteringRecord) -> UsageLine:
-    """The record as AWS gets it, from its frozen columns alone."""
-    return UsageLine(
-        reference=record.pk,
-        license_arn=record.wire_license_arn,
-        product_code=record.wire_product_code,
-        aws_account_id=record.wire_account_id,
-        customer_identifier=record.wire_customer_identifier,
-        dimension=record.dimension.key,
-        timestamp=record.wire_timestamp,
-        quantity=record.wire_quantity,
-        allocations=wire.allocations_from_json(record.wire_allocations),
-    )
-
-
-def _send(run: Run, batch: Sequence[MeteringRecord], *, parent: Submission | None = None) -> None:
-    submission = _take(run, batch, parent=parent)
-    lines = [line_of(record) for record in batch]
-    try:
-        answer = run.marketplace.batch_meter_usage(lines, region=batch[0].wire_region)
-    except MarketplaceUnavailable as error:
-        run.failures += 1
-        _unanswered(run, submission, batch, error)
-        return
-    except MarketplaceError as error:
-        _refused(run, submission, batch, error)
-        return
-    run.failures = 0
-    _answered(run, submission, batch, answer)
-
-
-@transaction.atomic
-def _take(run: Run, batch: Sequence[MeteringRecord], *, parent: Submission | None) -> Submission:
-    """Mark the batch in doubt, under this submitter's token, before anything leaves."""
-    # The lease's row stays locked until the batch is taken: nobody becomes the submitter in between.
-    run.lease.renew()
-    ours = MeteringRecord.objects.sendable().filter(
-        Q(claimed_by=None) | Q(claimed_by__lte=run.lease.token), pk__in=[record.pk for record in batch]
-    )
-    # Locked in the order in which deadlines are recomputed, or the two could wait for each other.
-    taken = list(ours.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
-    if len(taken) != len(batch):
-        raise leases.LeaseLost(LEASE)
-    MeteringRecord.objects.filter(pk__in=taken).update(
-        state=State.IN_DOUBT, claimed_by=run.lease.token, attempts=F("attempts") + 1
-    )
-    submission = Submission.objects.create(
-        token=run.lease.token, parent=parent, record_count=len(batch), started_at=run.now
-    )
-    SubmissionLine.objects.bulk_create(
-        SubmissionLine(submission=submission, record=record) for record in batch
-    )
-    return submission
-
-
-def _finish(
-    run: Run, submission: Submission, outcome: Submission.Outcome, answer: BatchAnswer | MarketplaceError
-) -> None:
-    submission.finished_at = run.now
-    submission.outcome = outcome
-    submission.aws_request_id = answer.request_id
-    if isinstance(answer, MarketplaceError):
-        submission.error_code = answer.code
-        submission.error_message = answer.message
-    submission.save(update_fields=["finished_at", "outcome", "aws_request_id", "error_code", "error_message"])
-
-
-@transaction.atomic
-def _unanswered(
-    run: Run, submission: Submission, batch: Sequence[MeteringRecord], error: MarketplaceUnavailable
-) -> None:
-    """No answer. AWS may have taken the batch, unless the call was throttled or never left."""
-    _finish(run, submission, Submission.Outcome.FAILED, error)
-    for record in _in_lock_order(batch):
-        if error.code in NOT_TAKEN:
-            _settle(run, submission, record, error.code, state=_before(record), again=True)
+def _send_all(run: Run, calls: InFlight) -> None:
+    while True:
+        if not run.may_go_on:
+            calls.stop()
+        elif _send_some(run, calls):
+            continue
+        opens_in = run.pace.opens_in() if run.may_go_on else None
+        wait = _PATIENCE if opens_in is None else min(_PATIENCE, max(opens_in, 0.001))
+        if calls.count:
+            _believe(run, calls.take(timeout=wait))
+        elif opens_in is not None:
+            time.sleep(wait)
         else:
-            _settle(run, submission, record, _NO_ANSWER, state=State.IN_DOUBT, again=True)
+            return
+        if run.lease.age > _RENEW_AFTER:
+            run.lease.renew()
 
 
-def _answered(run: Run, submission: Submission, batch: Sequence[MeteringRecord], answer: BatchAnswer) -> None:
-    outcomes = {outcome.reference: outcome for outcome in answer.outcomes}
-    # The whole answer or nothing of it: half an answer would have to be asked for again.
-    with transaction.atomic():
-        _finish(run, submission, Submission.Outcome.ANSWERED, answer)
-        for record in _in_lock_order(batch):
-            _apply(
-                run, submission, record, outcomes.get(record.pk), unprocessed=record.pk in answer.unprocessed
-            )
-    for record in batch:
-        outcome = outcomes.get(record.pk)
-        if outcome is not None and outcome.status == "CustomerNotSubscribed":
-            _flag(record.agreement_id, now=run.now)
+def _send_some(run: Run, calls: InFlight) -> bool:
+    """Claim and send what may leave now. Returns whether there may be more to send at once."""
+    free = run.most_in_flight - calls.count
+    picked = _pick(run, most=free) if free > 0 and not run.pace.is_paused else []
+    if not picked:
+        return False
+    crashpoints.reached("submission.picked")
+    claimed = batches.claim(picked, lease=run.lease, now=run.now)
+    crashpoints.reached("submission.committed")
+    for batch in claimed:
+        calls.send(batch)
+    return True
 
 
-def _apply(
-    run: Run,
-    submission: Submission,
-    record: MeteringRecord,
-    outcome: UsageOutcome | None,
-    *,
-    unprocessed: bool,
-) -> None:
-    if unprocessed:
-        _settle(run, submission, record, "Unprocessed", state=_before(record), again=True)
-    elif outcome is None:
-        _settle(run, submission, record, _NO_ANSWER, state=State.IN_DOUBT, again=True)
-    elif outcome.status == "Success":
-        aws_id = outcome.metering_record_id
-        run.accepted += _settle(run, submission, record, outcome.status, state=State.ACCEPTED, aws_id=aws_id)
-    elif outcome.status == "DuplicateRecord":
-        _duplicate(run, submission, record)
-    elif outcome.status == "CustomerNotSubscribed":
-        # Maybe not yet, maybe no longer: keep trying, more often as the deadline nears.
-        wait = min(timedelta(hours=1), (record.submit_by - run.now) / 4)
-        _settle(run, submission, record, outcome.status, state=State.WAITING, at=run.now + wait)
+def _pick(run: Run, *, most: int) -> list[Batch]:
+    """The halves of what was refused go first; then what is due soonest, read anew each time."""
+    if run.halves:
+        open_slots = run.pace.open_slots(run.halves[0].region, most=most)
+        return [run.halves.popleft() for _ in range(min(open_slots, len(run.halves)))]
+    return batches.pick(
+        now=run.now,
+        token=run.lease.token,
+        but_regions=run.pace.closed_regions(),
+        most=lambda region: run.pace.open_slots(region, most=most),
+    )
+
+
+def _believe(run: Run, answers: list[tuple[Batch, Answer]]) -> None:
+    """Write what AWS said, and go on as it says."""
+    if not answers:
+        return
+    crashpoints.reached("submission.answered")
+    run.accepted += outcomes.believe(answers, token=run.lease.token, now=run.now)
+    for batch, answer in answers:
+        if isinstance(answer, MarketplaceUnavailable):
+            _failed(run, answer)
+            continue
+        run.failures, run.is_answered = 0, True
+        run.pace.answered()
+        if not isinstance(answer, MarketplaceError):
+            continue
+        if answer.scope is Scope.ACCOUNT:
+            run.stopped_by = answer
+        elif len(batch.lines) > 1:
+            # Somewhere in it is the offender: halve until it stands alone, and its neighbours are billed.
+            run.halves.extend(batch.halves())
+            crashpoints.reached("submission.halved")
+
+
+def _failed(run: Run, error: MarketplaceUnavailable) -> None:
+    if error.code == "NotSent":
+        run.is_over = True  # this process slept for as long as its lease
+    elif error.code in THROTTLED:
+        run.pace.throttled()
     else:
-        # A status AWS invented since: never success. The identical record goes out again.
-        logger.error("Metering record %s: AWS answered the unknown status %r", record.pk, outcome.status)
-        _settle(run, submission, record, outcome.status, state=State.IN_DOUBT, again=True)
-
-
-def _refused(
-    run: Run, submission: Submission, batch: Sequence[MeteringRecord], error: MarketplaceError
-) -> None:
-    """AWS refused the whole call and took nothing of it."""
-    if error.scope is Scope.ACCOUNT:
-        _restore(run, submission, batch, error)
-        raise SubmissionStopped(f"{error.code}. {error.meaning.explanation} {error.meaning.fix}")
-    if len(batch) > 1:
-        # Somewhere in it is the offender: halve until it stands alone, and its neighbours are billed.
-        _restore(run, submission, batch, error)
-        middle = len(batch) // 2
-        for half in (batch[:middle], batch[middle:]):
-            _send(run, half, parent=submission)
-        return
-    (record,) = batch
-    with transaction.atomic():
-        _finish(run, submission, Submission.Outcome.REFUSED, error)
-        if error.scope is Scope.RECORD:
-            logger.error("Metering record %s is parked: %s. %s", record.pk, error.code, error.meaning.fix)
-            _settle(run, submission, record, error.code, state=State.PARKED, error=error)
-        else:
-            logger.error("Metering record %s: AWS answered the unknown error %r", record.pk, error.code)
-            _settle(run, submission, record, error.code, state=_before(record), again=True, error=error)
-
-
-@transaction.atomic
-def _restore(
-    run: Run, submission: Submission, batch: Sequence[MeteringRecord], error: MarketplaceError
-) -> None:
-    _finish(run, submission, Submission.Outcome.REFUSED, error)
-    for record in _in_lock_order(batch):
-        _settle(run, submission, record, error.code, state=_before(record))
-
-
-def _duplicate(run: Run, submission: Submission, record: MeteringRecord) -> None:
-    """AWS holds this hour already: ours, if it may have taken an earlier send of these same bytes."""
-    if record.submission_lines.exclude(submission=submission).maybe_taken().exists():
-        run.accepted += _settle(run, submission, record, "DuplicateRecord", state=State.ACCEPTED)
-        return
-    logger.critical("Metering record %s: AWS already holds another quantity for its hour", record.pk)
-    _settle(run, submission, record, "DuplicateRecord", state=State.CONFLICT)
-
-
-@transaction.atomic
-def _flag(agreement_pk: int, *, now: datetime) -> None:
-    """Tell a person once. After the outcomes: those who hold the agreement's lock wait for its records."""
-    agreement = customers.lock(agreement_pk)
-    if agreement.flagged_at is None:
-        agreement.flagged_at = now
-        agreement.flag_reason = "AWS says the customer is not subscribed."
-        agreement.save(update_fields=["flagged_at", "flag_reason"])
-        audit.record(agreement, "flagged", by="aws", at=now, reason="CustomerNotSubscribed")
-        logger.error("Agreement %s: AWS says the customer is not subscribed", agreement.pk)
-
-
-def _in_lock_order(batch: Sequence[MeteringRecord]) -> list[MeteringRecord]:
-    return sorted(batch, key=lambda record: record.pk)
-
-
-def _before(record: MeteringRecord) -> str:
-    """The state before this send. What was in doubt stays in doubt: an earlier send may have been taken."""
-    return record.state
-
-
-def _settle(
-    run: Run,
-    submission: Submission,
-    record: MeteringRecord,
-    status: str,
-    *,
-    state: str,
-    aws_id: str | None = None,
-    again: bool = False,
-    at: datetime | None = None,
-    error: MarketplaceError | None = None,
-) -> bool:
-    """Write what AWS said of a record, if it is still in this submitter's hands. Returns whether it was."""
-    changes: dict[str, Any] = {
-        "state": state,
-        "aws_record_id": aws_id,
-        "error_code": error.code if error else "",
-        "error_message": error.meaning.explanation if error else "",
-        "next_attempt_at": at or (run.now + _pause(record.attempts) if again else None),
-    }
-    if state in (State.ACCEPTED, State.CONFLICT, State.PARKED):
-        changes["settled_at"] = run.now
-    with transaction.atomic():
-        written = MeteringRecord.objects.filter(
-            pk=record.pk, state=State.IN_DOUBT, claimed_by=run.lease.token
-        ).update(**changes)
-        if written:
-            SubmissionLine.objects.filter(submission=submission, record=record).update(
-                status=status, aws_record_id=aws_id
-            )
-    if not written:
-        logger.warning("Metering record %s was taken over by another submitter", record.pk)
-    return bool(written)
-
-
-def _pause(attempts: int) -> timedelta:
-    """Exponential, at most five minutes, with jitter so that retries of many records spread out."""
-    return timedelta(seconds=min(300, 5 * 2 ** min(attempts, 10)) * random.uniform(0.5, 1.0))
+        run.failures += 1

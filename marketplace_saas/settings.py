@@ -77,6 +77,8 @@ MARKETPLACE: dict[str, Any] = {
 }
 # A record of zero for each hour in which an active buyer used nothing: AWS sees that metering is alive.
 METERING_HEARTBEAT = env.bool("METERING_HEARTBEAT", default=False)
+# AWS's quota in each Region. 0: as fast as it goes, which no real AWS allows.
+METERING_CALLS_PER_SECOND = env.float("METERING_CALLS_PER_SECOND", default=10.0) or None
 MARKETPLACE_EVENT_QUEUES = env.list("MARKETPLACE_EVENT_QUEUES", default=[])
 
 # --- Applications ----------------------------------------------------------------------------------------

@@ -42,6 +42,7 @@ MEANINGS: dict[str, Meaning] = {
     # Ours, for calls without an answer: nothing left this machine, or nobody knows what became of it.
     "Unreachable": Meaning(Scope.TRANSIENT, "No connection to AWS could be made.", _AGAIN),
     "NoAnswer": Meaning(Scope.TRANSIENT, "AWS did not answer in time.", _AGAIN),
+    "NotSent": Meaning(Scope.TRANSIENT, "The run ended before this call was made.", _AGAIN),
     # the buyer's token
     "InvalidTokenException": Meaning(
         Scope.BUYER,
@@ -144,10 +145,11 @@ MEANINGS |= {
     }.items()
 }
 
-# A call that failed so was not looked at: whatever was in it is exactly as before.
-NOT_TAKEN = frozenset(
-    {"ThrottlingException", "TooManyRequestsException", "Throttling", "RequestThrottled", "Unreachable"}
+THROTTLED = frozenset(
+    {"ThrottlingException", "TooManyRequestsException", "Throttling", "RequestThrottled"}
 )
+# A call that failed so was not looked at: whatever was in it is exactly as before.
+NOT_TAKEN = THROTTLED | {"Unreachable", "NotSent"}
 
 _UNKNOWN = Meaning(
     Scope.UNKNOWN,

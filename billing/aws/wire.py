@@ -29,8 +29,10 @@ def allocations_json(parts: Iterable[tuple[Decimal, Mapping[str, str]]]) -> str:
 
 
 def allocations_from_json(text: str) -> tuple[Allocation, ...]:
+    if not text:
+        return ()
     return tuple(
-        Allocation(part["quantity"], tuple(sorted(part["tags"].items()))) for part in json.loads(text or "[]")
+        Allocation(part["quantity"], tuple(sorted(part["tags"].items()))) for part in json.loads(text)
     )
 
 

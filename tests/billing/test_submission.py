@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -13,7 +14,7 @@ import pytest
 from django.db import connections
 from django.db.models.functions import Now
 
-from billing import audit, submission
+from billing import audit, batches, crashpoints, leases, submission
 from billing.aws.errors import error_for
 from billing.aws.types import BatchAnswer
 from billing.aws.window import HOUR
@@ -67,6 +68,13 @@ def sizes(aws):
 
 def lines_of(record):
     return list(record.submission_lines.values_list("status", flat=True))
+
+
+def line_of(record):
+    (batch,) = batches.pick(now=NOW, token=0, but_regions=[], most=lambda region: 1)
+    (line,) = batch.lines
+    assert line.reference == record.pk
+    return line
 
 
 def waited(record):
@@ -257,14 +265,6 @@ def second_dimension(agreement, key="seats"):
     return found
 
 
-def test_pauses_grow_and_differ():
-    first, third = submission._pause(0), submission._pause(2)
-    assert timedelta(seconds=2.5) <= first <= timedelta(seconds=5)
-    assert timedelta(seconds=10) <= third <= timedelta(seconds=20)
-    assert submission._pause(1000) <= timedelta(minutes=5)
-    assert len({submission._pause(5) for _ in range(10)}) > 1
-
-
 # --- Outcomes
 
 
@@ -281,7 +281,7 @@ def test_a_duplicate_of_our_own_earlier_send_is_accepted_without_an_id(frozen, a
 
 def test_somebody_elses_quantity_for_the_hour_is_a_conflict_and_an_alarm(frozen, agreement, caplog):
     record = make_record(agreement, NOON - HOUR, 3)
-    foreign = replace(submission.line_of(record), quantity="1")
+    foreign = replace(line_of(record), quantity="1")
     frozen.marketplace.batch_meter_usage([foreign], region="us-east-1")
     with caplog.at_level(logging.CRITICAL):
         assert submission.submit_due(frozen.marketplace, now=NOW) == 0
@@ -519,46 +519,59 @@ def run_out():
     Lease.objects.filter(name=submission.LEASE).update(expires_at=Now() - timedelta(seconds=1))
 
 
-def test_a_second_submitter_leaves_at_once(local):
+@pytest.fixture
+def at(monkeypatch):
+    """Do something at a named line, the first time that it is reached."""
+
+    def arrange(point, action):
+        def reached(name):
+            if name == point:
+                monkeypatch.setattr(crashpoints, "when_reached", None)
+                action()
+
+        monkeypatch.setattr(crashpoints, "when_reached", reached)
+
+    return arrange
+
+
+@pytest.mark.parametrize("point", ["submission.leased", "submission.committed", "submission.answered"])
+def test_a_second_submitter_leaves_at_once(local, at, point):
     make_record(local, NOON - HOUR)
-    second = ScriptedAws()
-
-    def meanwhile(lines):
-        assert submission.submit_due(second, now=NOW) == 0
-
-    assert submission.submit_due(ScriptedAws(meanwhile), now=NOW) == 1
+    second, returned = ScriptedAws(), []
+    at(point, lambda: returned.append(submission.submit_due(second, now=NOW)))
+    assert submission.submit_due(ScriptedAws(), now=NOW) == 1
+    assert returned == [0]
     assert second.batches == []
 
 
-def test_a_stale_submitter_cannot_write_over_the_next_ones_outcome(local):
+def test_a_stale_submitter_cannot_write_over_the_next_ones_outcome(local, at):
     record = make_record(local, NOON - HOUR)
     later = make_record(local, NOON - 2 * HOUR, wire_region="eu-west-1", dimension=second_dimension(local))
     current = ScriptedAws()
 
-    def paused(lines):
+    def paused():
         run_out()
         assert submission.submit_due(current, now=NOW) == 2
-        return says("CustomerNotSubscribed", lines)
 
-    stale = ScriptedAws(paused)
+    at("submission.answered", paused)
+    stale = ScriptedAws(lambda lines: says("CustomerNotSubscribed", lines))
     assert submission.submit_due(stale, now=NOW) == 0
-    assert len(stale.batches) == 1
     for settled in (record, later):
         settled.refresh_from_db()
         assert (settled.state, settled.aws_record_id) == (State.ACCEPTED, f"id-{settled.pk}")
-    assert sorted(SubmissionLine.objects.values_list("status", flat=True)) == ["", "Success", "Success"]
-    assert current.batches[0][1] == stale.batches[0][1] or current.batches[1][1] == stale.batches[0][1]
+    ours = SubmissionLine.objects.exclude(status="Success")
+    assert set(ours.values_list("status", flat=True)) == {""}
+    assert SubmissionLine.objects.filter(status="Success").count() == 2
+    local.refresh_from_db()
+    assert local.flagged_at is None
+    assert {lines for _, lines in current.batches} >= {lines for _, lines in stale.batches}
 
 
-def test_a_stale_submitter_takes_nothing_more(local, caplog):
+def test_a_stale_submitter_takes_nothing_more(local, at, caplog):
     poison = make_record(local, NOON - HOUR)
     make_record(local, NOON - 2 * HOUR)
-
-    def paused(lines):
-        run_out()
-        return error_for("ValidationException", "")
-
-    stale = ScriptedAws(paused)
+    at("submission.answered", run_out)
+    stale = ScriptedAws(error_for("ValidationException", ""))
     assert submission.submit_due(stale, now=NOW) == 0
     assert len(stale.batches) == 1
     assert "lease went to another" in caplog.text
@@ -566,40 +579,77 @@ def test_a_stale_submitter_takes_nothing_more(local, caplog):
     assert poison.state == State.DUE
 
 
-def test_a_record_that_somebody_took_out_of_the_batch_is_not_sent(local, monkeypatch):
-    first, second = (make_record(local, hour) for hour in hours(2))
+def test_what_was_claimed_but_never_left_goes_back_as_it_was(local, at, monkeypatch):
+    due = make_record(local, NOON - HOUR)
+    doubtful = make_record(local, NOON - 2 * HOUR, state=State.IN_DOUBT)
+    # The process is stopped here for longer than its lease.
+    at("submission.committed", lambda: monkeypatch.setattr(leases, "_clock", lambda: time.monotonic() + 1e6))
     aws = ScriptedAws()
-    pick = submission._next_batch
-
-    def picked_then_held(*, now):
-        batch = pick(now=now)
-        MeteringRecord.objects.filter(pk=second.pk).update(state=State.HELD)
-        return batch
-
-    monkeypatch.setattr(submission, "_next_batch", picked_then_held)
     assert submission.submit_due(aws, now=NOW) == 0
     assert aws.batches == []
-    first.refresh_from_db()
-    assert (first.state, first.attempts) == (State.DUE, 0)
+    for record, state in ((due, State.DUE), (doubtful, State.IN_DOUBT)):
+        record.refresh_from_db()
+        assert (record.state, lines_of(record)) == (state, ["NotSent"])
+        assert not record.submission_lines.maybe_taken().exists()
+    assert Submission.objects.get().error_code == "NotSent"
 
 
-def test_an_answer_is_written_whole_or_not_at_all(frozen, agreement, monkeypatch):
+def test_a_slow_aws_loses_nobody_the_lease(local, monkeypatch):
+    monkeypatch.setattr(submission, "LEASE_LENGTH", timedelta(seconds=1))
+    monkeypatch.setattr(submission, "_RENEW_AFTER", timedelta(seconds=0.2))
+    monkeypatch.setattr(submission, "_PATIENCE", 0.2)
+    make_record(local, NOON - HOUR)
+    make_record(local, NOON - HOUR, wire_region="eu-west-1", dimension=second_dimension(local))
+    slow = ScriptedAws(lambda lines: time.sleep(2))
+    held = []
+    original = leases.Held.renew
+
+    def renewed(lease):
+        original(lease)
+        held.append(Lease.objects.get(name=submission.LEASE).token)
+
+    monkeypatch.setattr(leases.Held, "renew", renewed)
+    assert submission.submit_due(slow, now=NOW) == 2
+    assert len(held) > 4
+    assert set(held) == {1}
+
+
+def test_a_record_that_somebody_took_out_of_the_batch_is_not_sent(local, at):
+    first, second = (make_record(local, hour) for hour in hours(2))
+    at(
+        "submission.picked",
+        lambda: MeteringRecord.objects.filter(pk=second.pk).update(state=State.HELD),
+    )
+    aws = ScriptedAws()
+    assert submission.submit_due(aws, now=NOW) == 1
+    ((_, lines),) = aws.batches
+    assert [line.reference for line in lines] == [first.pk]
+    second.refresh_from_db()
+    assert (second.state, second.attempts, lines_of(second)) == (State.HELD, 0, [])
+
+
+def test_nothing_is_sent_when_all_of_a_batch_was_taken_out(local, at):
+    make_record(local, NOON - HOUR)
+    at("submission.picked", lambda: MeteringRecord.objects.update(state=State.HELD))
+    aws = ScriptedAws()
+    assert submission.submit_due(aws, now=NOW) == 0
+    assert aws.batches == []
+    assert not Submission.objects.exists()
+
+
+def test_an_answer_is_written_whole_or_not_at_all(frozen, agreement, at):
     for hour in hours(3):
         make_record(agreement, hour)
-    settle, settled = submission._settle, []
 
-    def dies_at_the_third(run, call, record, *arguments, **options):
-        settled.append(record)
-        if len(settled) == 3:
-            raise SystemExit
-        return settle(run, call, record, *arguments, **options)
+    def dies():
+        raise SystemExit
 
-    with monkeypatch.context() as patched:
-        patched.setattr(submission, "_settle", dies_at_the_third)
-        with pytest.raises(SystemExit):
-            submission.submit_due(frozen.marketplace, now=NOW)
+    at("submission.settled", dies)
+    with pytest.raises(SystemExit):
+        submission.submit_due(frozen.marketplace, now=NOW)
     assert states() == [State.IN_DOUBT] * 3
     assert Submission.objects.get().outcome == Submission.Outcome.SENT
+    assert set(SubmissionLine.objects.values_list("status", flat=True)) == {""}
     assert submission.submit_due(frozen.marketplace, now=NOW) == 3
     assert frozen.billed() == "3"
 

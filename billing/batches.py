@@ -1,0 +1,152 @@
+"""Which records share a call, and taking them in hand: marked in doubt, committed, before anything leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from itertools import islice
+from typing import Any, NamedTuple
+
+from django.db import transaction
+from django.db.models import F, Q
+
+from billing import crashpoints
+from billing.aws import wire
+from billing.aws.limits import MAX_BYTES_PER_CALL, MAX_RECORDS_PER_CALL
+from billing.aws.types import UsageLine
+from billing.leases import Held
+from billing.models import MeteringRecord, Submission, SubmissionLine
+
+State = MeteringRecord.State
+
+_REQUEST_FRAME = 400  # bytes of a call around its records: their list's name, the product code
+# Bytes of a record whose columns are all as long as they can be, without allocations: 25 are far from 1 MB.
+_PLAIN_RECORD = 6000
+
+_LINE = (
+    "pk",
+    "wire_license_arn",
+    "wire_product_code",
+    "wire_account_id",
+    "wire_customer_identifier",
+    "dimension__key",
+    "wire_timestamp",
+    "wire_quantity",
+    "wire_allocations",
+)
+
+
+class Standing(NamedTuple):
+    """How a record stood before this send: what it goes back to if AWS took nothing."""
+
+    state: str
+    attempts: int  # this one included
+    submit_by: datetime
+    agreement: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Records for one call: of one product, one identity, one Region. Claimed once it has a submission."""
+
+    region: str
+    lines: Sequence[UsageLine]
+    parent: int | None = None
+    submission: int = 0
+    standings: dict[int, Standing] = field(default_factory=dict)
+
+    def halves(self) -> tuple[Batch, Batch]:
+        middle = len(self.lines) // 2
+        first, second = self.lines[:middle], self.lines[middle:]
+        return Batch(self.region, first, self.submission), Batch(self.region, second, self.submission)
+
+
+def _lines(rows: Iterable[tuple[Any, ...]]) -> Iterator[UsageLine]:
+    for pk, arn, product, account, customer, dimension, at, quantity, allocations in rows:
+        parts = wire.allocations_from_json(allocations)
+        yield UsageLine(pk, arn, product, account, customer, dimension, at, quantity, parts)
+
+
+def pick(*, now: datetime, token: int, but_regions: Sequence[str], most: Callable[[str], int]) -> list[Batch]:
+    """Batches of the records with the nearest deadlines that may share calls: at most ``most(region)``."""
+    due = (
+        MeteringRecord.objects.sendable()
+        .filter(Q(next_attempt_at=None) | Q(next_attempt_at__lte=now), submit_by__gt=now)
+        # Not what this submitter has in flight.
+        .exclude(state=State.IN_DOUBT, claimed_by=token, next_attempt_at=None)
+        .order_by("submit_by", "pk")
+    )
+    first = (
+        due.exclude(wire_region__in=but_regions)
+        .values("agreement__product", "wire_product_code", "wire_region")
+        .first()
+    )
+    if first is None:
+        return []
+    region = first["wire_region"]
+    calls = most(region)
+    alike = due.filter(**first).values_list(*_LINE)[: calls * MAX_RECORDS_PER_CALL]
+    return [Batch(region, lines) for lines in islice(_packed(_lines(alike)), calls)]
+
+
+def _packed(lines: Iterable[UsageLine]) -> Iterable[list[UsageLine]]:
+    """Full calls in the lines' order: no more than 25 records, less than 1 MB."""
+    call: list[UsageLine] = []
+    size = _REQUEST_FRAME
+    for line in lines:
+        added = wire.size_of(line) if line.allocations else _PLAIN_RECORD
+        if call and (len(call) == MAX_RECORDS_PER_CALL or size + added >= MAX_BYTES_PER_CALL):
+            yield call
+            call, size = [], _REQUEST_FRAME
+        call.append(line)
+        size += added
+    if call:
+        yield call
+
+
+@transaction.atomic
+def claim(picked: Sequence[Batch], *, lease: Held, now: datetime) -> list[Batch]:
+    """Mark the batches in doubt, under this submitter's token, before anything leaves. Raises LeaseLost.
+
+    Records that somebody settled, held or let expire meanwhile are left out.
+    """
+    # The lease's row stays locked until the batches are taken: nobody becomes the submitter in between.
+    lease.renew()
+    standings = _lock((line.reference for batch in picked for line in batch.lines), now=now)
+    claimed = [
+        replace(batch, lines=lines, standings={line.reference: standings[line.reference] for line in lines})
+        for batch in picked
+        if (lines := [line for line in batch.lines if line.reference in standings])
+    ]
+    if not claimed:
+        return []
+    MeteringRecord.objects.filter(pk__in=list(standings)).update(
+        state=State.IN_DOUBT, claimed_by=lease.token, attempts=F("attempts") + 1, next_attempt_at=None
+    )
+    submissions = Submission.objects.bulk_create(
+        Submission(token=lease.token, parent_id=batch.parent, record_count=len(batch.lines), started_at=now)
+        for batch in claimed
+    )
+    SubmissionLine.objects.bulk_create(
+        SubmissionLine(submission_id=submission.pk, record_id=line.reference)
+        for submission, batch in zip(submissions, claimed, strict=True)
+        for line in batch.lines
+    )
+    crashpoints.reached("submission.taken")
+    return [
+        replace(batch, submission=submission.pk)
+        for submission, batch in zip(submissions, claimed, strict=True)
+    ]
+
+
+def _lock(pks: Iterable[int], *, now: datetime) -> dict[int, Standing]:
+    """Lock what may still be sent, in the order in which deadlines are recomputed: else both could wait."""
+    rows = (
+        MeteringRecord.objects.sendable()
+        .filter(pk__in=list(pks), submit_by__gt=now)
+        .select_for_update(no_key=True)
+        .order_by("pk")
+        .values_list("pk", "state", "attempts", "submit_by", "agreement_id")
+    )
+    return {pk: Standing(state, attempts + 1, by, agreement) for pk, state, attempts, by, agreement in rows}

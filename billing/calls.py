@@ -1,0 +1,85 @@
+"""Calls to AWS in flight: each in a thread that waits for its slot, calls, and does nothing else.
+
+Threads touch no database and decide nothing; the one thread that does both takes the answers from here.
+"""
+
+from __future__ import annotations
+
+import queue
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from billing import crashpoints
+from billing.aws.errors import MarketplaceError, MarketplaceUnavailable
+from billing.aws.types import BatchAnswer, Marketplace
+from billing.batches import Batch
+from billing.leases import Held
+from billing.pacing import Pace
+
+MOST = 10  # at a time
+
+Answer = BatchAnswer | MarketplaceError
+
+
+@dataclass(slots=True)
+class InFlight:
+    """The calls that were begun and whose answers were not taken yet."""
+
+    marketplace: Marketplace
+    lease: Held
+    pace: Pace
+    count: int = 0
+    _stopped: bool = False
+    _threads: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(MOST, thread_name_prefix="metering")
+    )
+    _arrived: queue.SimpleQueue[tuple[Batch, Answer | BaseException]] = field(
+        default_factory=queue.SimpleQueue
+    )
+
+    def send(self, batch: Batch) -> None:
+        self.count += 1
+        self._threads.submit(self._run, batch, self.pace.reserve(batch.region))
+
+    def take(self, *, timeout: float) -> list[tuple[Batch, Answer]]:
+        """What has arrived: waits for the first, and takes what else is there."""
+        found: list[tuple[Batch, Answer]] = []
+        try:
+            found.append(self._next(timeout))
+            while True:
+                found.append(self._next(None))
+        except queue.Empty:
+            return found
+
+    def _next(self, timeout: float | None) -> tuple[Batch, Answer]:
+        batch, answer = self._arrived.get(block=timeout is not None, timeout=timeout)
+        self.count -= 1
+        if not isinstance(answer, BatchAnswer | MarketplaceError):
+            raise answer  # a defect, not AWS: its records stay in doubt
+        return batch, answer
+
+    def stop(self) -> None:
+        """Let no call leave any more that has not left yet."""
+        self._stopped = True
+
+    def close(self) -> None:
+        self.stop()
+        self._threads.shutdown()
+
+    def _run(self, batch: Batch, slot: float) -> None:
+        answer: Answer | BaseException
+        try:
+            answer = self._call(batch, slot)
+        except BaseException as error:  # taken, and raised again, by the other thread
+            answer = error
+        self._arrived.put((batch, answer))
+
+    def _call(self, batch: Batch, slot: float) -> BatchAnswer:
+        self.pace.wait_for(batch.region, slot)
+        # A process that was stopped for long wakes up here: somebody else may be sending by now.
+        if self._stopped or not self.lease.is_fresh:
+            raise MarketplaceUnavailable("NotSent", "The run ended before this call was made.")
+        try:
+            return self.marketplace.batch_meter_usage(batch.lines, region=batch.region)
+        finally:
+            crashpoints.reached("submission.sent")

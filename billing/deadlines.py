@@ -1,0 +1,111 @@
+"""AWS's deadlines: which records near them, telling people in time, and what becomes of missed ones.
+
+Errors that are logged go to ADMINS by mail, so each alarm is logged once an hour, not per record or per run.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.db import transaction
+from django.db.models import Count, Min, Q, QuerySet
+
+from billing import audit, customers, leases
+from billing.models import MeteringRecord
+
+logger = logging.getLogger(__name__)
+
+State = MeteringRecord.State
+
+# What closed just now, late or at an agreement's end, is on its way: no alarm yet.
+GRACE = timedelta(minutes=15)
+UNSETTLED = (*MeteringRecord.SENDABLE, State.HELD)
+
+_HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """An alarm: how soon AWS stops taking the records that raise it, and how loud it is."""
+
+    name: str
+    severity: int
+    within: timedelta
+    beyond: timedelta | None = None  # what is nearer raises a louder one
+
+    def near(self, now: datetime) -> Q:
+        near = Q(submit_by__lte=now + self.within)
+        return near if self.beyond is None else near & Q(submit_by__gt=now + self.beyond)
+
+
+PAGE = Level("page", logging.CRITICAL, timedelta(hours=1))
+ALERT = Level("alert", logging.ERROR, timedelta(hours=4), beyond=PAGE.within)
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How near unsettled records are to AWS's deadlines. A record counts for its loudest level only."""
+
+    nearest: datetime | None
+    time_left: timedelta | None
+    unsettled: int
+    page: int
+    alert: int
+
+
+def health(now: datetime) -> Health:
+    """The figure for the console. What AWS no longer takes counts as a page until it is marked expired."""
+    figures = _unsettled().aggregate(
+        nearest=Min("submit_by"),
+        unsettled=Count("pk"),
+        page=Count("pk", filter=PAGE.near(now)),
+        alert=Count("pk", filter=ALERT.near(now)),
+    )
+    nearest: datetime | None = figures.pop("nearest")
+    return Health(nearest, None if nearest is None else nearest - now, **figures)
+
+
+def sound(*, now: datetime) -> list[str]:
+    """Raise the alarms that are due and were not raised in the last hour. Returns their levels."""
+    return [level.name for level in (PAGE, ALERT) if _sound(level, now=now)]
+
+
+def _sound(level: Level, *, now: datetime) -> bool:
+    near = _unsettled().filter(level.near(now), closed_at__lte=now - GRACE)
+    if not near.exists():
+        return False
+    raised = leases.first_in(f"deadline:{level.name}", length=_HOUR)
+    if raised is None:
+        return False
+    found = near.aggregate(count=Count("pk"), nearest=Min("submit_by"))
+    states = near.order_by("state").values_list("state").annotate(Count("pk"))
+    logger.log(
+        level.severity,
+        "Deadline %s: %d metering records are not settled and AWS refuses the first at %s (%s). "
+        "Is the worker running, and what does the log say of submit_metering? First records: %s",
+        level.name,
+        found["count"],
+        f"{found['nearest']:%Y-%m-%d %H:%M} UTC",
+        ", ".join(f"{state}: {count}" for state, count in states),
+        ", ".join(str(pk) for pk in near.order_by("submit_by", "pk").values_list("pk", flat=True)[:10]),
+    )
+    return True
+
+
+def expire(*, now: datetime) -> None:
+    """Records whose window is over can no longer be sent."""
+    missed = MeteringRecord.objects.sendable().filter(submit_by__lte=now)
+    for record in missed.select_related("agreement"):
+        with transaction.atomic():
+            agreement = customers.lock(record.agreement_id)
+            gone = missed.filter(pk=record.pk).update(state=State.EXPIRED, settled_at=now)
+            if gone:
+                audit.record(agreement, "record_expired", by="job:submit_metering", at=now, record=record.pk)
+        if gone:
+            logger.critical("Metering record %s missed AWS's window without an acceptance", record.pk)
+
+
+def _unsettled() -> QuerySet[MeteringRecord]:
+    return MeteringRecord.objects.filter(state__in=UNSETTLED)

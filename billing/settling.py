@@ -1,0 +1,114 @@
+"""Writing verdicts on many records and their lines in a few statements, all or none of them.
+
+PostgreSQL joins the answer as a table; elsewhere it is a CASE. Both write the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import connection
+from django.db.models import Case, CharField, Value, When
+
+from billing.models import MeteringRecord, SubmissionLine
+
+State = MeteringRecord.State
+
+_SETTLED = (State.ACCEPTED, State.CONFLICT, State.PARKED)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What becomes of a record: its state, AWS's word for it, and when it is tried again."""
+
+    state: str
+    status: str
+    next_attempt_at: datetime | None = None
+    error_code: str = ""
+    error_message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """Of one call: the records that AWS accepted, with its ids, and the verdicts on all others."""
+
+    submission: int
+    accepted: Mapping[int, str | None]
+    others: Mapping[Verdict, Sequence[int]]
+
+
+def lock(pks: Iterable[int], *, token: int) -> set[int]:
+    """Lock those still in doubt under ``token``, in the order in which deadlines are recomputed."""
+    ours = MeteringRecord.objects.filter(pk__in=list(pks), state=State.IN_DOUBT, claimed_by=token)
+    return set(ours.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
+
+
+def settle(settlements: Sequence[Settlement], in_hand: Collection[int], *, token: int, now: datetime) -> None:
+    """Write the verdicts on the records that are ``in_hand``: the caller has them locked."""
+    accepted: list[tuple[int, int, str | None]] = []  # submission, record, AWS's id
+    others: dict[Verdict, list[int]] = {}
+    for settlement in settlements:
+        accepted += [
+            (settlement.submission, pk, aws_id) for pk, aws_id in settlement.accepted.items() if pk in in_hand
+        ]
+        for verdict, pks in settlement.others.items():
+            written = [pk for pk in pks if pk in in_hand]
+            others.setdefault(verdict, []).extend(written)
+            SubmissionLine.objects.filter(submission=settlement.submission, record__in=written).update(
+                status=clipped(verdict.status)
+            )
+    for verdict, pks in others.items():
+        MeteringRecord.objects.filter(pk__in=pks, state=State.IN_DOUBT, claimed_by=token).update(
+            state=verdict.state,
+            error_code=clipped(verdict.error_code),
+            error_message=verdict.error_message,
+            next_attempt_at=verdict.next_attempt_at,
+            **({"settled_at": now} if verdict.state in _SETTLED else {}),
+        )
+    if accepted:
+        _accept(accepted, token=token, now=now)
+
+
+def clipped(words: str) -> str:
+    """AWS's words in the column they have: a long one is no reason to lose the answer."""
+    return words[:100]
+
+
+def _accept(accepted: Sequence[tuple[int, int, str | None]], *, token: int, now: datetime) -> None:
+    submissions, records, aws_ids = (list(column) for column in zip(*accepted, strict=True))
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(_ACCEPT_RECORDS, [now, records, aws_ids, token])
+            cursor.execute(_ACCEPT_LINES, [submissions, records, aws_ids])
+        return
+    named = dict(zip(records, aws_ids, strict=True))
+    MeteringRecord.objects.filter(pk__in=records, state=State.IN_DOUBT, claimed_by=token).update(
+        state=State.ACCEPTED,
+        aws_record_id=_chosen("pk", named),
+        error_code="",
+        error_message="",
+        settled_at=now,
+    )
+    SubmissionLine.objects.filter(submission__in=submissions, record__in=records).update(
+        status="Success", aws_record_id=_chosen("record", named)
+    )
+
+
+def _chosen(column: str, values: Mapping[int, str | None]) -> Case:
+    whens = [When(**{column: key}, then=Value(value)) for key, value in values.items()]
+    return Case(*whens, output_field=CharField())
+
+
+# The casts are of what psycopg sends as text. next_attempt_at is empty since the claim.
+_ACCEPT_RECORDS = f"""
+    UPDATE {MeteringRecord._meta.db_table} record
+    SET state = 'accepted', aws_record_id = answer.aws_id, settled_at = %s,
+        error_code = '', error_message = ''
+    FROM unnest(%s::bigint[], %s::text[]) AS answer (id, aws_id)
+    WHERE record.id = answer.id AND record.state = 'in_doubt' AND record.claimed_by = %s"""
+_ACCEPT_LINES = f"""
+    UPDATE {SubmissionLine._meta.db_table} line SET status = 'Success', aws_record_id = answer.aws_id
+    FROM unnest(%s::bigint[], %s::bigint[], %s::text[]) AS answer (submission_id, record_id, aws_id)
+    WHERE line.submission_id = answer.submission_id AND line.record_id = answer.record_id"""
