@@ -5,12 +5,12 @@ What changed is saved before its answer leaves, whether or not the answer then a
 
 from __future__ import annotations
 
-import json
 import logging
 import uuid
 from collections.abc import Callable, Iterable
 
 from billing.simulator import control, delivery, pages, wire
+from billing.simulator.protocols import CBOR, JSON_1_1
 from billing.simulator.state import State
 from billing.simulator.web import BodyTooLarge, Environ, Request, Response, StartResponse, json_response
 
@@ -73,23 +73,21 @@ def _is_control(request: Request) -> bool:
     return request.path.startswith(control.PREFIX)
 
 
-def _is_aws_call(request: Request) -> bool:
-    return bool(request.header("X-Amz-Target")) or (request.method == "POST" and request.path == "/")
-
-
 def _broken(request: Request) -> Response:
     """AWS's unmodelled InternalFailure for SDKs, which they retry; JSON for scripts, a page for people."""
     if _is_control(request):
         text = "The simulator failed, and what was asked may not be kept. Its log says why."
         return json_response({"error": text}, status=500)
-    if _is_aws_call(request):
+    if wire.is_for_aws(request):
+        protocol = CBOR if request.path.startswith("/service/") else JSON_1_1
         error = {
             "__type": "com.amazon.coral.service#InternalFailure",
             "message": "The request processing has failed because of an unknown error.",
         }
         headers = (
-            ("Content-Type", "application/x-amz-json-1.1"),
+            ("Content-Type", protocol.content_type),
             ("x-amzn-RequestId", str(uuid.uuid4())),
+            *protocol.headers,
         )
-        return Response(500, json.dumps(error).encode(), headers)
+        return Response(500, protocol.write(error), headers)
     return Response(500, _BROKEN_PAGE, (("Content-Type", "text/html; charset=utf-8"),))

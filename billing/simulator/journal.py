@@ -13,6 +13,7 @@ import os
 import stat
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -203,8 +204,10 @@ class Journal:
             _log.warning(
                 "The state file %s could not be compacted: %s. It goes on growing.", self.path, error
             )
-            self._compact_path.unlink(missing_ok=True)
+            with suppress(OSError):
+                self._compact_path.unlink(missing_ok=True)
             with self._lock:
+                # Once more when it is twice as long again.
                 self._compacted_size = self._size
         finally:
             if fd >= 0:
