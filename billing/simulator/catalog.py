@@ -16,6 +16,8 @@ Pricing = Literal["contract_with_consumption", "contract", "subscription"]
 Identity = Literal["license", "legacy"]
 Value = int | float | bool | str
 
+LARGEST_QUANTITY = 2147483647
+"""Of EntitlementValue.IntegerValue, a 32-bit integer."""
 _CODE = re.compile(r"[-a-zA-Z0-9/=:_.@]{1,255}")
 _PRICINGS = ("contract_with_consumption", "contract", "subscription")
 _IDENTITIES = ("license", "legacy")
@@ -49,8 +51,12 @@ class Dimension:
             value = _from_text(value.strip(), wanted)
         if wanted is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
-        if type(value) is not wanted or (isinstance(value, int | float) and value < 0):
-            raise Refused(f"{self.key} takes a value of type {self.value_type}, not below zero")
+        if type(value) is not wanted or (
+            isinstance(value, int | float) and not 0 <= value <= LARGEST_QUANTITY
+        ):
+            raise Refused(
+                f"{self.key} takes a value of type {self.value_type}, from zero to {LARGEST_QUANTITY}"
+            )
         return cast(Value, value)
 
 
@@ -85,6 +91,17 @@ class Product:
     @property
     def is_contract(self) -> bool:
         return self.pricing != "subscription"
+
+    def read_quantities(self, wanted: Mapping[str, object]) -> dict[str, Value]:
+        """What a buyer asked for, each as what its dimension sells; raises Refused."""
+        sold = {dimension.key: dimension for dimension in self.entitled} if self.is_contract else {}
+        if unknown := wanted.keys() - sold.keys():
+            raise Refused(f"{self.code} sells no entitlement called {', '.join(sorted(unknown))}")
+        return {key: sold[key].read(value) for key, value in wanted.items()}
+
+    @property
+    def default_quantities(self) -> dict[str, Value]:
+        return {dimension.key: dimension.default_quantity for dimension in self.entitled if self.is_contract}
 
 
 def read_product(source: object) -> Product:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from billing.simulator import purchases, queues
+from billing.simulator import eventbridge, queues, renewals, sns
 from billing.simulator.records import Scheduled
 from billing.simulator.state import State
 
@@ -17,7 +17,7 @@ def catch_up(state: State) -> None:
     sent = False
     for event in state.take_due():
         if event.body is None:
-            purchases.renew_by_itself(state, event)
+            renewals.renew_by_itself(state, event)
         else:
             sent = _send(state, event) or sent
     if sent:
@@ -25,26 +25,47 @@ def catch_up(state: State) -> None:
 
 
 def _send(state: State, event: Scheduled) -> bool:
+    # Where nothing receives it, it is not sent, and no accident befalls it.
+    if not any(event.channel in queue.receives for queue in state.queues.values()):
+        return False
     fault = None if event.disturbed else state.faults.take_for_event()
     if fault is None:
-        return _into_queues(state, event)
-    if fault.kind == "lose":
-        return False
-    if fault.kind == "double":
         _into_queues(state, event)
-        return _into_queues(state, event)
-    late = event.due + timedelta(seconds=fault.seconds)
-    if fault.kind == "reorder" and (overtaking := state.next_scheduled()) is not None:
-        late = overtaking.due + timedelta(seconds=1)
-    state.schedule(
-        event.agreement_id, event.kind, event.body, due=late, channel=event.channel, disturbed=True
-    )
-    return False
+        _send_overtaken(state, event)
+    elif fault.kind == "double":
+        _into_queues(state, event)
+        _into_queues(state, event)
+        _send_overtaken(state, event)
+    elif fault.kind == "reorder":
+        state.overtaken[event.number] = event
+        return False
+    elif fault.kind == "delay":
+        late = event.due + timedelta(seconds=fault.seconds)
+        state.schedule(
+            event.agreement_id, event.kind, event.body, due=late, channel=event.channel, disturbed=True
+        )
+        return False
+    return fault is None or fault.kind == "double"
 
 
-def _into_queues(state: State, event: Scheduled) -> bool:
+def _send_overtaken(state: State, overtaking: Scheduled) -> None:
+    """Those held back until another was sent."""
+    for number, event in list(state.overtaken.items()):
+        del state.overtaken[number]
+        _into_queues(state, event, sent_after=overtaking)
+
+
+def _into_queues(state: State, event: Scheduled, *, sent_after: Scheduled | None = None) -> None:
+    sent_at = sent_after.due if sent_after else event.due
+    body = _as_delivered(state, event)
+    for queue in state.queues.values():
+        if event.channel in queue.receives:
+            queues.send(state.messages, queue.name, body, sent_at=sent_at)
+
+
+def _as_delivered(state: State, event: Scheduled) -> str:
+    """What the switches say now, whenever it was scheduled."""
     assert event.body is not None
-    receiving = [queue for queue in state.queues.values() if event.channel in queue.receives]
-    for queue in receiving:
-        queues.send(state.messages, queue.name, event.body, sent_at=event.due)
-    return bool(receiving)
+    if event.channel == "sns":
+        return sns.as_delivered(event.body, state.switches)
+    return eventbridge.as_delivered(event.body, license_arn_prefix=state.switches.license_arn_prefix)

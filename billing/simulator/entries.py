@@ -46,6 +46,7 @@ KEYS: dict[str, Callable[[Any], Hashable]] = {
     "queues": lambda queue: queue.name,
     "messages": lambda message: message.message_id,
     "scheduled": lambda event: event.number,
+    "overtaken": lambda event: event.number,
     "faults": lambda fault: fault.number,
 }
 """The key a value has in its table."""
@@ -67,6 +68,7 @@ class Entry(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True):
     queues: list[Queue] = []
     messages: list[Message] = []
     scheduled: list[Scheduled] = []
+    overtaken: list[Scheduled] = []
     faults: list[Fault] = []
 
 

@@ -4,22 +4,35 @@ from __future__ import annotations
 
 import json
 from datetime import datetime, timedelta
+from typing import Any
 
 from billing.simulator.clock import parse_iso
 from billing.simulator.errors import Refused
 from billing.simulator.shapes import Json
 
 FASTEST = 100_000
+LONGEST_SECONDS = 1000 * 366 * 24 * 3600
 
 
 def read(raw: bytes) -> Json:
     try:
-        body = json.loads(raw or b"{}")
+        body = json.loads(raw or b"{}", parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise Refused("The body is not JSON") from None
     if not isinstance(body, dict):
         raise Refused("The body is a JSON object")
     return body
+
+
+def _no_constant(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def only(body: Json, *known: str) -> None:
+    """Refuse members nobody would read: a typo must not pass for a default."""
+    if unknown := sorted(body.keys() - set(known)):
+        takes = f"It takes {', '.join(known)}" if known else "It takes none"
+        raise Refused(f"{', '.join(unknown)} is not known here. {takes}.")
 
 
 def text(body: Json, key: str) -> str | None:
@@ -33,6 +46,15 @@ def flag(body: Json, key: str) -> bool | None:
     value = body.get(key)
     if value is not None and not isinstance(value, bool):
         raise Refused(f"{key} is true or false")
+    return value
+
+
+def whole(body: Json, key: str, *, low: int, high: int) -> int | None:
+    value = body.get(key)
+    if value is not None and (
+        isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high
+    ):
+        raise Refused(f"{key} is a whole number from {low} to {high}")
     return value
 
 
@@ -59,10 +81,9 @@ def duration(body: Json, key: str, *, signed: bool = False) -> timedelta | None:
         return None
     if isinstance(value, bool) or not isinstance(value, int | float) or (value < 0 and not signed):
         raise Refused(f"{key} is a number of seconds")
-    try:
-        return timedelta(seconds=value)
-    except (OverflowError, ValueError):
-        raise Refused(f"{key} is out of range") from None
+    if abs(value) > LONGEST_SECONDS:
+        raise Refused(f"{key} is out of range: at most {LONGEST_SECONDS} seconds")
+    return timedelta(seconds=value)
 
 
 def speed(body: Json, key: str) -> float | None:

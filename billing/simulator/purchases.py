@@ -1,7 +1,4 @@
-"""What a buyer does: subscribe, set up the account again, amend, cancel.
-
-Each sets the agreement's instants and schedules the events that tell the seller.
-"""
+"""A buyer subscribes, and sets up the account again. What happens to a purchase later is in changes.py."""
 
 from __future__ import annotations
 
@@ -12,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from billing.simulator import events
-from billing.simulator.catalog import Identity, Product, Value
+from billing.simulator import endings, eventbridge, sns
+from billing.simulator.catalog import Identity, Product
 from billing.simulator.clock import whole_second
 from billing.simulator.errors import Refused
-from billing.simulator.records import Agreement, Scheduled, Token
+from billing.simulator.records import SELLER_ACCOUNT_ID, Agreement, Token
 from billing.simulator.state import State
 
+TRIAL_DAYS = range(7, 91)
 _ALPHABET = string.ascii_lowercase + string.digits
 _LICENSE_ACCOUNT = "294406891311"
 
@@ -35,51 +33,62 @@ def subscribe(
     product_code: str,
     aws_account_id: str | None = None,
     quantities: Mapping[str, object] | None = None,
-    free_trial: bool = False,
+    free_trial: bool | int = False,
     started_at: datetime | None = None,
     identity: Identity | None = None,
+    private_offer: bool = False,
+    channel_partner: str | None = None,
+    auto_renew: bool = False,
+    payment_fails: bool = False,
     agreement_created_after: timedelta | None = None,
     license_updated_after: timedelta | None = None,
 ) -> Purchase:
-    """Buy ``product_code``; the license starts at once and becomes active when License Updated falls due."""
+    """Buy ``product_code``; it becomes active when License Updated (legacy: subscribe-success) falls due.
+
+    ``free_trial`` may be a number of days; ``channel_partner`` is the account of who sold it.
+    """
     with state.lock:
         product = state.product(product_code)
-        account = aws_account_id or random_account_id()
-        if len(account) != 12 or not account.isascii() or not account.isdigit():
-            raise Refused("aws_account_id is 12 digits")
+        account = _buyer(aws_account_id)
         identity = identity or product.identity
-        bought = _quantities(product, quantities or {})
-        now = whole_second(state.clock.now())
-        starts_at = whole_second(started_at or now)
+        trial = _trial(state, product, account, free_trial)
+        if channel_partner is not None:
+            _check_partner(channel_partner, account)
         if identity == "legacy":
             _supersede_legacy(state, product, account)
+        now = whole_second(state.clock.now())
+        starts_at = whole_second(started_at or now)
+        timings = state.timings
         agreement = Agreement(
-            agreement_id=f"agmt-{_random_id(25)}",
-            offer_id=f"offer-{_random_id(13)}",
+            agreement_id=f"agmt-{random_id(25)}",
+            offer_id=new_offer_id(private=private_offer or channel_partner is not None),
             product_code=product.code,
             aws_account_id=account,
             identity=identity,
-            license_arn=_license_arn() if identity == "license" else None,
+            license_arn=new_license_arn() if identity == "license" else None,
             customer_identifier=_customer_identifier(state, account) if identity == "legacy" else None,
             accepted_at=min(now, starts_at),
             starts_at=starts_at,
             activates_at=starts_at
-            + (state.timings.license_updated if license_updated_after is None else license_updated_after),
-            ends_at=starts_at + state.timings.contract_term if product.is_contract else None,
-            trial_ends_at=starts_at + state.timings.free_trial if free_trial else None,
-            quantities=((starts_at, bought),),
+            + (timings.license_updated if license_updated_after is None else license_updated_after),
+            ends_at=_term_end(state, product, starts_at, trial),
+            trial_ends_at=starts_at + trial if trial else None,
+            quantities=((starts_at, product.default_quantities | product.read_quantities(quantities or {})),),
+            proposer_account_id=channel_partner or SELLER_ACCOUNT_ID,
+            resale_authorization_id=f"resaleauthz-{random_id(13)}" if channel_partner else None,
+            private_offer=private_offer or channel_partner is not None,
+            auto_renew=auto_renew,
         )
+        if auto_renew:
+            check_renews(state, agreement)
         agreement = replace(agreement, initial_agreement_id=agreement.agreement_id)
-        state.put(agreement)
         created_after = (
-            state.timings.agreement_created if agreement_created_after is None else agreement_created_after
+            timings.agreement_created if agreement_created_after is None else agreement_created_after
         )
-        _announce_purchase(state, product, agreement, created_at=agreement.accepted_at + created_after)
-        if agreement.ends_at:
-            _end(state, agreement, status="EXPIRED", at=agreement.ends_at)
-        return Purchase(
-            agreement=state.agreement(agreement.agreement_id), token=issue_token(state, agreement)
-        )
+        announce(state, agreement, created_after=created_after, payment_fails=payment_fails)
+        if not payment_fails:
+            endings.plan(state, state.agreement(agreement.agreement_id), since=starts_at)
+        return Purchase(state.agreement(agreement.agreement_id), issue_token(state, agreement))
 
 
 def issue_token(state: State, agreement: Agreement) -> str:
@@ -92,89 +101,106 @@ def issue_token(state: State, agreement: Agreement) -> str:
     return token
 
 
-def amend(state: State, agreement: Agreement, *, quantities: Mapping[str, object]) -> None:
-    """Add units to a contract; entitlements change when License Updated falls due. Buyers cannot reduce."""
-    with state.lock:
-        product = state.product(agreement.product_code)
-        if not product.is_contract:
-            raise Refused("Pay-as-you-go agreements cannot be amended")
-        _require_active(state, agreement)
-        now = whole_second(state.clock.now())
-        _, latest = agreement.quantities[-1]
-        wanted = latest | _quantities(product, quantities, only_given=True)
-        for key, value in latest.items():
-            if isinstance(value, int | float) and wanted[key] < value:  # type: ignore[operator]  # same dimension, same type
-                raise Refused(f"Buyers can add units to a contract, not reduce them: {key} is {value}")
-        effective_at = now + state.timings.license_updated
-        agreement = replace(agreement, quantities=(*agreement.quantities, (effective_at, wanted)))
-        state.put(agreement)
-        if agreement.identity == "legacy":
-            events.notification(state, agreement, events.ENTITLEMENT_UPDATED, due=effective_at)
-        else:
-            facts = {"intent": "AMEND", **events.term(agreement)}
-            due = now + state.timings.agreement_created
-            events.agreement_event(state, agreement, events.AMENDED, due=due, **facts)
-            events.license_event(state, agreement, events.LICENSE_UPDATED, due=effective_at)
+def announce(
+    state: State, agreement: Agreement, *, created_after: timedelta, payment_fails: bool = False
+) -> None:
+    """Remember a new agreement and schedule the events that tell the seller of it."""
+    state.put(agreement)
+    license_at = agreement.activates_at or agreement.starts_at
+    if agreement.identity == "license":
+        at_acceptance = state.switches.future_purchase_created == "acceptance"
+        told_from = agreement.accepted_at if at_acceptance else agreement.starts_at
+        eventbridge.created(state, agreement, due=told_from + created_after)
+    if payment_fails:
+        fail(state, agreement, at=license_at)
+    elif agreement.identity == "legacy":
+        sns.notification(state, agreement, sns.SUBSCRIBE_SUCCESS, due=license_at)
+        if agreement.ends_at:
+            sns.notification(state, agreement, sns.ENTITLEMENT_UPDATED, due=license_at)
+    else:
+        license_updated(state, agreement, due=license_at)
 
 
-def cancel(state: State, agreement: Agreement) -> None:
-    """End it now, as a buyer does in Manage subscriptions; the final metering hour follows."""
-    with state.lock:
-        _require_active(state, agreement)
-        _end(state, agreement, status="CANCELLED", at=whole_second(state.clock.now()))
+def fail(state: State, agreement: Agreement, *, at: datetime) -> None:
+    """The payment fails: SNS says so, EventBridge stays silent and the license never appears (§4.3)."""
+    state.put(replace(agreement, activates_at=None, ended_at=at, ended_status="TERMINATED"))
+    if agreement.identity == "legacy":
+        sns.notification(state, agreement, sns.SUBSCRIBE_FAIL, due=at)
 
 
-def renew_by_itself(state: State, event: Scheduled) -> None:
-    """The term of an automatically renewing agreement is over."""
+def license_updated(state: State, agreement: Agreement, *, due: datetime) -> None:
+    if agreement.ends_at is None or state.switches.contract_license_updated:
+        eventbridge.license_updated(state, agreement, due=due)
+
+
+def check_renews(state: State, agreement: Agreement) -> None:
+    """Refuse to renew by itself what has no term that could."""
+    if agreement.ends_at is None:
+        raise Refused("Pay as you go has no end, so it does not renew. Leave auto_renew out.")
+    if agreement.trial_ends_at is not None and agreement.ends_at <= agreement.trial_ends_at:
+        raise Refused(
+            "A contract's free trial ends without renewal."
+            " Subscribe without a trial, or set the switch contract_trial_converts first."
+        )
 
 
 def random_account_id() -> str:
     return str(secrets.randbelow(9 * 10**11) + 10**11)
 
 
-def _end(state: State, agreement: Agreement, *, status: str, at: datetime) -> None:
-    """Set when and why the agreement ends, in place of any end planned before."""
-    is_legacy = agreement.identity == "legacy"
-    deprovisioned_at = at if is_legacy else at + state.timings.deprovisioned
-    metering_closes_at = deprovisioned_at + state.timings.final_hour
-    last_word_at = metering_closes_at if is_legacy else deprovisioned_at
-    due_from = min(agreement.ended_at or last_word_at, last_word_at)
-    state.unschedule(agreement.agreement_id, due_from=due_from)
-    state.put(
-        replace(
-            agreement,
-            ended_at=at,
-            ended_status=status,
-            deprovisioned_at=deprovisioned_at,
-            metering_closes_at=metering_closes_at,
+def new_offer_id(*, private: bool) -> str:
+    """AWS gives both kinds the same form; here a private one can be told apart."""
+    return f"offer-private-{random_id(13)}" if private else f"offer-{random_id(13)}"
+
+
+def new_license_arn() -> str:
+    return f"arn:aws:license-manager::{_LICENSE_ACCOUNT}:license:l-{secrets.token_hex(16)}"
+
+
+def random_id(length: int) -> str:
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+def _buyer(aws_account_id: str | None) -> str:
+    account = aws_account_id or random_account_id()
+    _check_account("aws_account_id", account)
+    if account == SELLER_ACCOUNT_ID:
+        raise Refused(f"{SELLER_ACCOUNT_ID} is the seller, and a seller cannot buy its own product")
+    return account
+
+
+def _check_account(name: str, account: str) -> None:
+    if len(account) != 12 or not account.isascii() or not account.isdigit():
+        raise Refused(f"{name} is 12 digits")
+
+
+def _check_partner(channel_partner: str, account: str) -> None:
+    _check_account("channel_partner", channel_partner)
+    if channel_partner in (SELLER_ACCOUNT_ID, account):
+        raise Refused("channel_partner is an account of its own: neither the seller's nor the buyer's")
+
+
+def _trial(state: State, product: Product, account: str, free_trial: bool | int) -> timedelta | None:
+    if free_trial is False:
+        return None
+    if free_trial is not True and free_trial not in TRIAL_DAYS:
+        raise Refused(f"free_trial is true, or {TRIAL_DAYS.start} to {TRIAL_DAYS.stop - 1} days")
+    if any(one.trial_ends_at and one.activates_at for one in state.agreements_of(product.code, account)):
+        raise Refused(
+            f"{account} had its free trial of {product.code}, and AWS gives one per account."
+            " Subscribe without free_trial, or from another account."
         )
-    )
-    if is_legacy:
-        events.notification(state, agreement, events.UNSUBSCRIBE_PENDING, due=at)
-        if agreement.ends_at:
-            events.notification(state, agreement, events.ENTITLEMENT_UPDATED, due=at)
-        events.notification(state, agreement, events.UNSUBSCRIBE_SUCCESS, due=last_word_at)
-        return
-    events.agreement_event(state, agreement, events.ENDED, due=at, status=status)
-    events.license_event(state, agreement, events.LICENSE_DEPROVISIONED, due=deprovisioned_at)
+    return state.timings.free_trial if free_trial is True else timedelta(days=free_trial)
 
 
-def _announce_purchase(state: State, product: Product, agreement: Agreement, *, created_at: datetime) -> None:
-    activates_at = agreement.activates_at or agreement.starts_at
-    if agreement.identity == "legacy":
-        events.notification(state, agreement, events.SUBSCRIBE_SUCCESS, due=activates_at)
-        if product.is_contract:
-            events.notification(state, agreement, events.ENTITLEMENT_UPDATED, due=activates_at)
-        return
-    facts = {"intent": "NEW", **events.term(agreement)}
-    events.agreement_event(state, agreement, events.CREATED, due=created_at, **facts)
-    events.license_event(state, agreement, events.LICENSE_UPDATED, due=activates_at)
-
-
-def _require_active(state: State, agreement: Agreement) -> None:
-    status = agreement.status(state.clock.now())
-    if status != "ACTIVE":
-        raise Refused(f"The agreement {agreement.agreement_id} is {status} already")
+def _term_end(
+    state: State, product: Product, starts_at: datetime, trial: timedelta | None
+) -> datetime | None:
+    if not product.is_contract:
+        return None
+    if trial and not state.switches.contract_trial_converts:
+        return starts_at + trial
+    return starts_at + (trial or timedelta()) + state.timings.contract_term
 
 
 def _supersede_legacy(state: State, product: Product, account: str) -> None:
@@ -185,32 +211,12 @@ def _supersede_legacy(state: State, product: Product, account: str) -> None:
             continue
         if other.status(now) == "ACTIVE":
             raise Refused(
-                f"{account} has {product.code} already, and a legacy product is bought once per account"
+                f"{account} has {product.code} already, and a legacy product is bought once per account."
+                f" Cancel {other.agreement_id} first, or subscribe from another account."
             )
-        state.unschedule(other.agreement_id, due_from=now, kind=events.UNSUBSCRIBE_SUCCESS)
-
-
-def _quantities(
-    product: Product, wanted: Mapping[str, object], *, only_given: bool = False
-) -> dict[str, Value]:
-    sold = {dimension.key: dimension for dimension in product.entitled} if product.is_contract else {}
-    if unknown := wanted.keys() - sold.keys():
-        raise Refused(f"{product.code} sells no entitlement called {', '.join(sorted(unknown))}")
-    return {
-        key: dimension.read(wanted[key]) if key in wanted else dimension.default_quantity
-        for key, dimension in sold.items()
-        if key in wanted or not only_given
-    }
+        state.unschedule(other.agreement_id, due_from=now, kind=sns.UNSUBSCRIBE_SUCCESS)
 
 
 def _customer_identifier(state: State, account: str) -> str:
     """Not the account's id, but "universal between products" (Seller Guide, accepting new customers)."""
-    return state.name_customer(account, _random_id(11))
-
-
-def _license_arn() -> str:
-    return f"arn:aws:license-manager::{_LICENSE_ACCOUNT}:license:l-{secrets.token_hex(16)}"
-
-
-def _random_id(length: int) -> str:
-    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+    return state.name_customer(account, random_id(11))

@@ -6,12 +6,13 @@ Errors carry the old query code in a header too, because SDKs show that one (the
 
 from __future__ import annotations
 
+import json
 import time
 
 from billing.simulator import bounds, delivery, queues
 from billing.simulator.call import Call
 from billing.simulator.errors import AwsError
-from billing.simulator.queues import Message, Queue
+from billing.simulator.queues import BadHandle, Message, Queue
 from billing.simulator.shapes import Json, Structure, parse
 from billing.simulator.state import State
 
@@ -27,6 +28,10 @@ def queue_url(call: Call, name: str) -> str:
     return f"{call.base_url}/{QUEUE_OWNER}/{name}"
 
 
+def _arn(call: Call, name: str) -> str:
+    return f"arn:aws:sqs:{call.region}:{QUEUE_OWNER}:{name}"
+
+
 def get_queue_url(state: State, body: Json, call: Call) -> Json:
     name = _parse(bounds.GET_QUEUE_URL, body)["QueueName"]
     return {"QueueUrl": queue_url(call, _queue(state, name).name)}
@@ -40,7 +45,7 @@ def get_queue_attributes(state: State, body: Json, call: Call) -> Json:
         held = list(queues.of(state.messages, queue.name))
         in_flight = sum(message.is_in_flight() for message in held)
         attributes = {
-            "QueueArn": f"arn:aws:sqs:{call.region}:{QUEUE_OWNER}:{queue.name}",
+            "QueueArn": _arn(call, queue.name),
             "ApproximateNumberOfMessages": str(len(held) - in_flight),
             "ApproximateNumberOfMessagesNotVisible": str(in_flight),
             "ApproximateNumberOfMessagesDelayed": "0",
@@ -48,6 +53,12 @@ def get_queue_attributes(state: State, body: Json, call: Call) -> Json:
             "ReceiveMessageWaitTimeSeconds": "0",
             "DelaySeconds": "0",
         }
+        if queue.dead_letter_queue:
+            policy = {
+                "deadLetterTargetArn": _arn(call, queue.dead_letter_queue),
+                "maxReceiveCount": queue.max_receives,
+            }
+            attributes["RedrivePolicy"] = json.dumps(policy, separators=(",", ":"))
     return {"Attributes": _chosen(attributes, request.get("AttributeNames", []))}
 
 
@@ -73,7 +84,7 @@ def receive_message(state: State, body: Json, call: Call) -> Json:
         if not received:
             return {}
         wanted = [*request.get("AttributeNames", []), *request.get("MessageSystemAttributeNames", [])]
-        return {"Messages": [_message(message, handle, wanted) for message, handle in received]}
+        return {"Messages": [_message(message, handle, wanted, call) for message, handle in received]}
 
 
 def _receive(
@@ -105,9 +116,11 @@ def _receive(
 def delete_message(state: State, body: Json, call: Call) -> Json:
     request = _parse(bounds.DELETE_MESSAGE, body)
     with state.lock:
-        _queue_of(state, request)
-        if not queues.delete(state.messages, request["ReceiptHandle"]):
-            raise _invalid_handle()
+        queue = _queue_of(state, request)
+        try:
+            queues.delete(state.messages, queue.name, request["ReceiptHandle"])
+        except BadHandle as bad:
+            raise _invalid_handle(bad, request["ReceiptHandle"]) from None
     return {}
 
 
@@ -124,13 +137,16 @@ def delete_message_batch(state: State, body: Json, call: Call) -> Json:
         raise AwsError("BatchEntryIdsNotDistinct", "An Id is repeated in the batch.")
     answer: Json = {"Successful": [], "Failed": []}
     with state.lock:
-        _queue_of(state, request)
+        queue = _queue_of(state, request)
         for entry in entries:
-            if queues.delete(state.messages, entry["ReceiptHandle"]):
-                answer["Successful"].append({"Id": entry["Id"]})
+            try:
+                queues.delete(state.messages, queue.name, entry["ReceiptHandle"])
+            except BadHandle as bad:
+                error = _invalid_handle(bad, entry["ReceiptHandle"])
+                failure = {"Id": entry["Id"], "SenderFault": True, "Code": error.code}
+                answer["Failed"].append({**failure, "Message": error.message})
             else:
-                failure = {"Id": entry["Id"], "SenderFault": True, "Code": "ReceiptHandleIsInvalid"}
-                answer["Failed"].append({**failure, "Message": "The input receipt handle is invalid."})
+                answer["Successful"].append({"Id": entry["Id"]})
     return answer
 
 
@@ -138,11 +154,11 @@ def change_message_visibility(state: State, body: Json, call: Call) -> Json:
     request = _parse(bounds.CHANGE_MESSAGE_VISIBILITY, body)
     seconds = _within(request, "VisibilityTimeout", default=0, low=0, high=LONGEST_VISIBILITY)
     with state.lock:
-        _queue_of(state, request)
-        message_id = queues.message_id_of(request["ReceiptHandle"])
-        if message_id is None:
-            raise _invalid_handle()
-        message = state.messages.get(message_id)
+        queue = _queue_of(state, request)
+        try:
+            message = queues.named_by(state.messages, queue.name, request["ReceiptHandle"])
+        except BadHandle as bad:
+            raise _invalid_handle(bad, request["ReceiptHandle"]) from None
         if message is None or not message.is_in_flight():
             raise AwsError("MessageNotInflight", "The message referred to is not in flight.")
         queues.hide(state.messages, message, seconds=seconds)
@@ -181,7 +197,13 @@ def _within(request: Json, name: str, *, default: int, low: int, high: int) -> i
     return value
 
 
-def _invalid_handle() -> AwsError:
+def _invalid_handle(bad: BadHandle, handle: str) -> AwsError:
+    if bad.is_foreign:
+        return AwsError(
+            "InvalidParameterValue",
+            f"Value {handle} for parameter ReceiptHandle is invalid."
+            " Reason: The receipt handle is not valid for this queue.",
+        )
     return AwsError("ReceiptHandleIsInvalid", "The input receipt handle is invalid.")
 
 
@@ -191,7 +213,7 @@ def _chosen(attributes: dict[str, str], wanted: list[str]) -> dict[str, str]:
     )
 
 
-def _message(message: Message, handle: str, wanted: list[str]) -> Json:
+def _message(message: Message, handle: str, wanted: list[str], call: Call) -> Json:
     first_received_at = message.first_received_at or message.sent_at
     attributes = {
         "SenderId": "AIDAIENQZJOLO23YVJ4VO",
@@ -199,6 +221,8 @@ def _message(message: Message, handle: str, wanted: list[str]) -> Json:
         "ApproximateReceiveCount": str(message.receive_count),
         "ApproximateFirstReceiveTimestamp": str(int(first_received_at.timestamp() * 1000)),
     }
+    if message.moved_from:
+        attributes["DeadLetterQueueSourceArn"] = _arn(call, message.moved_from)
     answer: Json = {
         "MessageId": message.message_id,
         "ReceiptHandle": handle,

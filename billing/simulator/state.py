@@ -13,7 +13,7 @@ from billing.simulator.catalog import Product
 from billing.simulator.clock import Clock
 from billing.simulator.errors import Refused
 from billing.simulator.faults import Fault, Faults
-from billing.simulator.queues import Message, Queue
+from billing.simulator.queues import Messages, Queue
 from billing.simulator.quotas import Quotas
 from billing.simulator.records import (
     Agreement,
@@ -32,6 +32,7 @@ from billing.simulator.switches import Switches, Timings
 from billing.simulator.tables import Table
 
 EVENT_QUEUE = "marketplace-events"
+DEAD_LETTER_QUEUE = "marketplace-events-dead"
 
 
 class Keeper(Protocol):
@@ -78,15 +79,17 @@ class State:
             self.billed: Table[BillingKey, BilledRecord] = Table()
             self.lints: Table[str, Lint] = Table()
             self.queues: Table[str, Queue] = Table()
-            self.messages: Table[str, Message] = Table()
+            self.messages = Messages()
             self.scheduled: Table[int, Scheduled] = Table()
+            self.overtaken: Table[int, Scheduled] = Table()
             self.fault_table: Table[int, Fault] = Table()
             self.faults = Faults(self.fault_table)
             self.quotas = Quotas()
             self.requests = RequestLog()
             for product in self._initial_products:
                 self.products[product.code] = product
-            self.queues[EVENT_QUEUE] = Queue(EVENT_QUEUE)
+            self.queues[EVENT_QUEUE] = Queue(EVENT_QUEUE, dead_letter_queue=DEAD_LETTER_QUEUE)
+            self.queues[DEAD_LETTER_QUEUE] = Queue(DEAD_LETTER_QUEUE, receives=())
             self.reindex()
             if self._keeper is not None:
                 self._keeper.watch(self.tables)
@@ -124,6 +127,7 @@ class State:
             "queues": self.queues,
             "messages": self.messages,
             "scheduled": self.scheduled,
+            "overtaken": self.overtaken,
             "faults": self.fault_table,
         }
 
@@ -139,7 +143,7 @@ class State:
             self._index(agreement)
         self._due = [(event.due, event.number) for event in self.scheduled.values()]
         heapq.heapify(self._due)
-        self._next_number = max(self.scheduled, default=0) + 1
+        self._next_number = max((*self.scheduled, *self.overtaken), default=0) + 1
 
     def change_conditions(self, **changes: Any) -> None:
         """Set a field of Conditions; receivers wake, their next event may have come nearer."""

@@ -178,7 +178,7 @@ class TestAgreements:
         with pytest.raises(ControlError, match="no agreement"):
             shop.control.cancel("agmt-nothing")
         status, answer = call(shop, "POST", f"agreements/{license_.agreement_id}/explode")
-        assert (status, "cancel, amend and token" in answer["error"]) == (400, True)
+        assert (status, "An agreement knows amend, renew" in answer["error"]) == (400, True)
 
     def test_it_is_cancelled_once(self, shop, license_):
         assert shop.control.cancel(license_.agreement_id)["status"] == "CANCELLED"
@@ -206,6 +206,7 @@ def test_reset_goes_back_to_the_start(shop, license_):
     shop.control.reset()
     state = shop.control.state()
     assert state["agreements"] == state["products"] == state["faults"] == state["scheduled_events"] == []
-    assert state["queues"] == {"marketplace-events": {"visible": 0, "in_flight": 0}}
+    empty = {"visible": 0, "in_flight": 0}
+    assert state["queues"] == {"marketplace-events": empty, "marketplace-events-dead": empty}
     assert state["clock"]["frozen"] is False
     assert shop.control.invoice()["lines"] == []
