@@ -65,8 +65,8 @@ def page(state: State, name: str, context: dict[str, Any], *, status: int = 200)
     return Response(status, html.encode(), _HEADERS)
 
 
-def problem(state: State, text: str, *, status: int = 400) -> Response:
-    return page(state, "problem", {"text": text}, status=status)
+def problem(state: State, text: str, *, back: str = "/", status: int = 400) -> Response:
+    return page(state, "problem", {"text": text, "back": back}, status=status)
 
 
 def stylesheet() -> Response:
@@ -109,6 +109,11 @@ def money(amount: Decimal) -> str:
 
 def _links(shown: tuple[tuple[str, str, tuple[str, ...]], ...], name: str) -> list[dict[str, Any]]:
     return [
-        {"label": label, "url": address, "is_current": name in names, "current": "page" if name == names[0] else "true"}
+        {
+            "label": label,
+            "url": address,
+            "is_current": name in names,
+            "current": "page" if name == names[0] else "true",
+        }
         for label, address, names in shown
     ]
