@@ -22,6 +22,7 @@ Operation = Callable[[State, Json, Call], Json]
 class Service:
     signing_name: str
     namespace: str
+    """Of its shapes in AWS's published Smithy models: SDKs on CBOR find the error's class by it."""
     protocols: tuple[Protocol, ...]
     """AWS JSON in the service's version first, then what else its model lists."""
     operations: Mapping[str, Operation]
@@ -43,7 +44,7 @@ class Service:
 SERVICES = {
     "AWSMPMeteringService": Service(
         signing_name="aws-marketplace",
-        namespace="com.amazonaws.awsmarketplace.metering",
+        namespace="com.amazonaws.marketplacemetering",
         protocols=(JSON_1_1,),
         operations={
             "ResolveCustomer": registration.resolve_customer,
@@ -55,7 +56,7 @@ SERVICES = {
     ),
     "AWSMPEntitlementService": Service(
         signing_name="aws-marketplace",
-        namespace="com.amazonaws.awsmarketplace.entitlement",
+        namespace="com.amazonaws.marketplaceentitlementservice",
         protocols=(JSON_1_1, CBOR),
         operations={"GetEntitlements": entitlement.get_entitlements},
         broken="InternalServiceErrorException",
@@ -63,7 +64,7 @@ SERVICES = {
     ),
     "AWSMPCommerceService_v20200301": Service(
         signing_name="aws-marketplace",
-        namespace="com.amazonaws.awsmpcommerceservice",
+        namespace="com.amazonaws.marketplaceagreement",
         protocols=(JSON_1_0, CBOR),
         operations={"DescribeAgreement": agreement.describe_agreement},
         broken="InternalServerException",
