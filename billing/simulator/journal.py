@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
-import stat
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
@@ -67,11 +66,11 @@ class Journal:
         self._broken = ""
         self._held = self._fd = -1
         try:
+            if self.path.exists() and not self.path.is_file():
+                raise Refused(f"{self.path} is no ordinary file. Choose another with --state.")
             self._held = self._hold()
             self._compact_path.unlink(missing_ok=True)
             self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-            if not stat.S_ISREG(os.fstat(self._fd).st_mode):
-                raise Refused(f"{self.path} is no ordinary file. Choose another with --state.")
         except OSError as error:
             self._let_go()
             raise Refused(
