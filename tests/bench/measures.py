@@ -14,7 +14,7 @@ from billing import gates, metering, submission, usage
 from billing.aws.client import get_marketplace
 from billing.models import Entitlement, MeteringRecord
 from billing.simulator.client import SimulatorControl
-from tests.bench import references, world
+from tests.bench import references, simulating, world
 from tests.bench.compare import Measure, compare, peak_mib
 from tests.bench.world import NOW, REGION, SINCE, THIS_HOUR
 
@@ -101,4 +101,4 @@ def submitting(*, quick: bool) -> Iterator[Measure]:
         yield compare("submitting", ours, reference, hold=">= 0.8", unit="records/s", prepare=prepare)
 
 
-ALL = (record, gate, closing, submitting)
+ALL = (record, gate, closing, submitting, simulating.calls, simulating.fixture_start)

@@ -65,9 +65,9 @@ def use(bought: Sequence[Agreement], *, hours: int, each: int) -> None:
 
 
 @contextmanager
-def simulator() -> Iterator[str]:
+def simulator(*options: str) -> Iterator[str]:
     """Its address. In a process of its own it does not share our interpreter's time."""
-    command = [sys.executable, "manage.py", "marketplace_simulator", "--port=0"]
+    command = [sys.executable, "manage.py", "marketplace_simulator", "--port=0", *options]
     command.append(f"--catalog={settings.MARKETPLACE_CATALOG}")
     with subprocess.Popen(command, cwd=settings.BASE_DIR, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
