@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from functools import lru_cache
+from sys import intern
 from typing import Any
 
 from billing.simulator.bounds import TAG, TAG_KEY_LENGTH, TAG_VALUE_LENGTH, TAGS_PER_ALLOCATION
@@ -15,10 +17,15 @@ Tags = tuple[tuple[str, str], ...]
 Allocations = tuple[tuple[Decimal, Tags], ...]
 
 
+# Records of equal quantity share one number: most of a million are of few values.
+@lru_cache(maxsize=4096)
+def _number(quantity: str | int) -> Decimal:
+    return Decimal(quantity)
+
+
 def quantity_of(record: Json) -> Decimal:
     """Compared and summed by value; nothing given means 0."""
-    quantity: str | int = record.get("QuantityAsDecimal") or record.get("Quantity") or 0
-    return Decimal(quantity)
+    return _number(record.get("QuantityAsDecimal") or record.get("Quantity") or 0)
 
 
 def check_allocations(record: Json, quantity: Decimal) -> Allocations:
@@ -43,7 +50,7 @@ def _read(allocation: Json, *, in_decimals: bool) -> tuple[Decimal, Tags]:
     if given != [_QUANTITIES[in_decimals]]:
         raise _invalid("The allocations do not use the same type of quantity as the usage.")
     quantity: str | int = allocation[given[0]]
-    return Decimal(quantity), _tags(allocation.get("Tags", []))
+    return _number(quantity), _tags(allocation.get("Tags", []))
 
 
 def _tags(tags: list[dict[str, Any]]) -> Tags:
@@ -52,7 +59,7 @@ def _tags(tags: list[dict[str, Any]]) -> Tags:
     for tag in tags:
         _check_text(tag["Key"], longest=TAG_KEY_LENGTH)
         _check_text(tag["Value"], longest=TAG_VALUE_LENGTH)
-    return tuple(sorted((tag["Key"], tag["Value"]) for tag in tags))
+    return tuple(sorted((intern(tag["Key"]), intern(tag["Value"])) for tag in tags))
 
 
 def _check_text(text: str, *, longest: int) -> None:

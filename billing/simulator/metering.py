@@ -7,22 +7,22 @@ own status.
 from __future__ import annotations
 
 import math
+import sys
 import uuid
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 
 from billing.simulator.allocations import Allocations, check_allocations, quantity_of
 from billing.simulator.bounds import BATCH_METER_USAGE
 from billing.simulator.call import Call
 from billing.simulator.catalog import Product
-from billing.simulator.errors import AwsError
+from billing.simulator.errors import AwsError, ShapeViolation
 from billing.simulator.records import Agreement, BilledRecord, BillingKey
 from billing.simulator.shapes import Json, parse
 from billing.simulator.state import State
-
-WINDOW = timedelta(hours=24)
-MONTH_END_HOUR = 6
+from billing.simulator.switches import Switches
+from billing.simulator.window import check_window, hour_of, instant_of, out_of_bounds
 
 
 @dataclass(slots=True)
@@ -33,8 +33,8 @@ class _Usage:
     reference: str
     """The license ARN or product code it is metered under: the first half of AWS's idea of sameness."""
     account: str
-    agreement: Agreement | None
-    starts_at: datetime | None
+    agreement: Agreement | None = None
+    dimension: str = ""
     timestamp: datetime | None = None
     quantity: Decimal = Decimal(0)
     allocations: Allocations = ()
@@ -42,142 +42,185 @@ class _Usage:
 
 def batch_meter_usage(state: State, body: Json, call: Call) -> Json:
     request = parse(BATCH_METER_USAGE, body)
+    region = sys.intern(call.region)
     with state.lock:
-        now = state.clock.now()
-        product, usages = _identify(state, request, now=now)
+        now, switches = state.clock.now(), state.switches
+        for record in request["UsageRecords"]:
+            _check_members(record, switches)
+        product, usages = _identify(state, request, switches)
         for usage in usages:
-            _check_dimension(product, usage)
+            usage.dimension = _dimension(product, usage.record["Dimension"])
         for usage in usages:
-            usage.timestamp = _check_timestamp(state, usage, now=now)
+            _place_in_time(state, usage, product, now=now)
         for usage in usages:
             usage.quantity = quantity_of(usage.record)
             usage.allocations = check_allocations(usage.record, usage.quantity)
         processed = len(usages) - math.ceil(len(usages) * call.unprocessed_share)
-        results = [_bill(state, usage, region=call.region, now=now) for usage in usages[:processed]]
+        results = [_bill(state, usage, region=region, now=now) for usage in usages[:processed]]
     return {"Results": results, "UnprocessedRecords": [usage.record for usage in usages[processed:]]}
 
 
-def _identify(state: State, request: Json, *, now: datetime) -> tuple[Product | None, list[_Usage]]:
+def _check_members(record: Json, switches: Switches) -> None:
+    if "Quantity" in record and "QuantityAsDecimal" in record:
+        raise ShapeViolation("Quantity and QuantityAsDecimal are mutually exclusive.")
+    if "CustomerIdentifier" in record and "CustomerAWSAccountId" in record:
+        raise AwsError(
+            switches.both_customer_ids_code,
+            "CustomerIdentifier and CustomerAWSAccountId are mutually exclusive.",
+        )
+    if "CustomerIdentifier" not in record and "CustomerAWSAccountId" not in record:
+        raise ShapeViolation("A usage record needs a CustomerAWSAccountId.")
+
+
+def _identify(state: State, request: Json, switches: Switches) -> tuple[Product | None, list[_Usage]]:
     code: str | None = request.get("ProductCode")
-    if code is not None and code not in state.products:
+    if code is not None and code not in state.products.data:
         raise AwsError("InvalidProductCodeException", f"The product code {code} is not one of yours.")
     usages = []
     codes = {code} if code is not None else set()
     for record in request["UsageRecords"]:
-        _check_members(record)
         if "LicenseArn" in record:
-            usage = _under_license(state, record)
             if code is not None:
-                state.lint("double billing: ProductCode and LicenseArn in one request")
+                _refuse_or_note_both_identities(state, switches)
+            agreement = _licensed(state, record)
+            codes.add(agreement.product_code)
+            # The agreement's own strings: a million records then share them.
+            reference = agreement.license_arn or ""
+            usages.append(_Usage(record, reference, agreement.aws_account_id, agreement))
         elif code is not None:
-            usage = _under_product(state, record, code, now=now)
+            account = _account_of(state, record, code)
+            usages.append(_Usage(record, state.products.data[code].code, account))
         else:
-            raise AwsError("InvalidProductCodeException", "Neither a ProductCode nor a LicenseArn was given.")
-        if usage.agreement is not None:
-            codes.add(usage.agreement.product_code)
-        usages.append(usage)
+            raise AwsError(switches.no_identity_code, "Neither a ProductCode nor a LicenseArn was given.")
     if len(codes) > 1:
         raise AwsError("InvalidLicenseException", "The licenses of one request must be of one product.")
     return (state.product(codes.pop()) if codes else None), usages
 
 
-def _check_members(record: Json) -> None:
-    if "Quantity" in record and "QuantityAsDecimal" in record:
-        raise AwsError("ValidationException", "Quantity and QuantityAsDecimal are mutually exclusive.")
-    if "CustomerIdentifier" in record and "CustomerAWSAccountId" in record:
-        raise AwsError(
-            "ValidationException", "CustomerIdentifier and CustomerAWSAccountId are mutually exclusive."
-        )
-    if "CustomerIdentifier" not in record and "CustomerAWSAccountId" not in record:
-        raise AwsError("ValidationException", "A usage record needs a CustomerAWSAccountId.")
+def _refuse_or_note_both_identities(state: State, switches: Switches) -> None:
+    if switches.product_code_with_license == "refuse":
+        raise AwsError("ValidationException", "ProductCode and LicenseArn are mutually exclusive.")
+    state.lint("double billing: ProductCode and LicenseArn in one request")
 
 
-def _under_license(state: State, record: Json) -> _Usage:
-    arn: str = record["LicenseArn"]
+def _licensed(state: State, record: Json) -> Agreement:
     if "CustomerIdentifier" in record:
         raise AwsError(
             "InvalidCustomerIdentifierException", "CustomerIdentifier is not supported with LicenseArn."
         )
+    arn, account = record["LicenseArn"], record["CustomerAWSAccountId"]
     agreement = state.agreement_of_license(arn)
-    account: str = record["CustomerAWSAccountId"]
     if agreement is None or agreement.aws_account_id != account:
         raise AwsError("InvalidLicenseException", f"The license {arn} is not one of customer {account}.")
-    return _Usage(record, arn, account, agreement, agreement.starts_at)
+    return agreement
 
 
-def _under_product(state: State, record: Json, code: str, *, now: datetime) -> _Usage:
-    """Legacy metering names a customer, not an agreement: the newest one that takes usage is meant."""
-    account = record.get("CustomerAWSAccountId")
-    if account is None:
-        account = _account_of(state, record["CustomerIdentifier"])
-    own = state.agreements_of(code, account)
-    open_now = [agreement for agreement in own if agreement.is_metered(now)]
-    latest = max(open_now or own, key=lambda agreement: agreement.starts_at, default=None)
-    starts_at = min((agreement.starts_at for agreement in own), default=None)
-    return _Usage(record, code, account, latest, starts_at)
-
-
-def _account_of(state: State, identifier: str) -> str:
+def _account_of(state: State, record: Json, code: str) -> str:
+    """The account a legacy record names; new integrations have no CustomerIdentifier (facts page §0)."""
+    if "CustomerAWSAccountId" in record:
+        return sys.intern(record["CustomerAWSAccountId"])
+    identifier = record["CustomerIdentifier"]
     account = state.account_of_identifier(identifier)
     if account is None:
         raise AwsError("InvalidCustomerIdentifierException", f"There is no customer {identifier}.")
+    own = state.agreements_of(code, account)
+    if own and not any(agreement.customer_identifier for agreement in own):
+        raise AwsError(
+            "InvalidCustomerIdentifierException", f"{code} does not support CustomerIdentifier: it is new."
+        )
     return account
 
 
-def _check_dimension(product: Product | None, usage: _Usage) -> None:
-    key = usage.record["Dimension"]
+def _dimension(product: Product | None, key: str) -> str:
     dimension = product.dimensions.get(key) if product else None
     if dimension is None or dimension.kind != "metered":
         raise AwsError("InvalidUsageDimensionException", f"The usage dimension {key} does not exist.")
+    return dimension.key
 
 
-def _check_timestamp(state: State, usage: _Usage, *, now: datetime) -> datetime:
-    seconds: int | float = usage.record["Timestamp"]
-    try:
-        timestamp = datetime.fromtimestamp(seconds, UTC)
-    except (OverflowError, ValueError, OSError):
-        raise _out_of_bounds("not an instant of any calendar") from None
-    if timestamp > now + timedelta(seconds=state.switches.future_tolerance_seconds):
-        raise _out_of_bounds("in the future")
-    if now - timestamp >= WINDOW:
-        raise _out_of_bounds("24 hours old or older")
-    month = now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-    if timestamp < month and now >= month.replace(hour=MONTH_END_HOUR):
-        raise _out_of_bounds("in a billing month that is closed")
-    if usage.starts_at is not None and timestamp < usage.starts_at:
-        raise _out_of_bounds("before the license starts")
-    _check_license_period(state, usage, timestamp, now=now)
-    return timestamp
-
-
-def _out_of_bounds(reason: str) -> AwsError:
-    return AwsError("TimestampOutOfBoundsException", f"The timestamp is {reason}.")
-
-
-def _check_license_period(state: State, usage: _Usage, timestamp: datetime, *, now: datetime) -> None:
+def _place_in_time(state: State, usage: _Usage, product: Product | None, *, now: datetime) -> None:
+    """Check the timestamp; a legacy record learns by it which purchase of the account it belongs to."""
+    timestamp = usage.timestamp = instant_of(usage.record["Timestamp"])
+    check_window(timestamp, now=now, switches=state.switches)
+    is_licensed = usage.agreement is not None
+    if not is_licensed and product is not None:
+        own = state.agreements_of(product.code, usage.account)
+        usage.agreement = _holding(own, timestamp, now=now)
     agreement = usage.agreement
-    if agreement is None or agreement.deprovisioned_at is None or not agreement.is_metered(now):
+    if agreement is None:
         return
-    if state.switches.usage_after_deprovisioning_refused and timestamp > agreement.deprovisioned_at:
+    if timestamp < agreement.starts_at:
+        raise out_of_bounds("before the purchase starts")
+    if (
+        is_licensed
+        and state.switches.usage_after_deprovisioning_refused
+        and agreement.deprovisioned_at is not None
+        and timestamp > agreement.deprovisioned_at
+        and agreement.is_metered(now)
+    ):
         raise AwsError("InvalidLicenseException", "The usage is outside the license's active period.")
+
+
+def _holding(own: list[Agreement], timestamp: datetime, *, now: datetime) -> Agreement | None:
+    """Of an account's purchases the one whose period holds the instant, not merely the newest."""
+    started = [agreement for agreement in own if agreement.starts_at <= timestamp]
+    holding = [
+        agreement
+        for agreement in started
+        if agreement.deprovisioned_at is None or timestamp <= agreement.deprovisioned_at
+    ]
+    metered = [agreement for agreement in holding if agreement.is_metered(now)]
+    return max(metered or holding or started or own, key=lambda agreement: agreement.starts_at, default=None)
 
 
 def _bill(state: State, usage: _Usage, *, region: str, now: datetime) -> Json:
     agreement, timestamp = usage.agreement, usage.timestamp
-    if agreement is None or timestamp is None or not agreement.is_metered(now):
+    if (
+        agreement is None
+        or timestamp is None
+        or not agreement.is_metered(now)
+        or agreement.aws_account_id in state.suspensions.data
+    ):
         return {"UsageRecord": usage.record, "Status": "CustomerNotSubscribed"}
-    hour = timestamp.replace(minute=0, second=0, microsecond=0)
-    key: BillingKey = (region, usage.reference, usage.account, usage.record["Dimension"], hour)
-    billed = state.billed.get(key)
-    if billed is None:
-        billed = state.billed[key] = BilledRecord(
-            key=key,
-            metering_record_id=str(uuid.uuid4()),
-            agreement_id=agreement.agreement_id,
-            quantity=usage.quantity,
-            allocations=usage.allocations,
-            timestamp=timestamp,
-        )
-    elif billed.quantity != usage.quantity or state.switches.identical_repeat == "DuplicateRecord":
+    hour = hour_of(timestamp)
+    key: BillingKey = (region, usage.reference, usage.account, usage.dimension, hour)
+    billed = state.billed.data.get(key)
+    if billed is not None:
+        return _repeat(usage, billed, state.switches)
+    record_id = str(uuid.uuid4())
+    state.billed[key] = BilledRecord(
+        key=key,
+        metering_record_id=record_id,
+        agreement_id=agreement.agreement_id,
+        quantity=usage.quantity,
+        allocations=usage.allocations,
+        timestamp=hour if timestamp == hour else timestamp,
+    )
+    if agreement.license_arn:
+        _note_double_billing(state, agreement, key)
+    return {"UsageRecord": usage.record, "MeteringRecordId": record_id, "Status": "Success"}
+
+
+def _repeat(usage: _Usage, billed: BilledRecord, switches: Switches) -> Json:
+    """The first quantity stays for ever; the same again is harmless, unless switched otherwise (§3.2)."""
+    is_identical = usage.allocations is billed.allocations or dict(_by_tags(usage.allocations)) == dict(
+        _by_tags(billed.allocations)
+    )
+    wanted = switches.identical_repeat if is_identical else switches.changed_allocations_repeat
+    if billed.quantity != usage.quantity or wanted == "DuplicateRecord":
         return {"UsageRecord": usage.record, "Status": "DuplicateRecord"}
-    return {"UsageRecord": usage.record, "MeteringRecordId": billed.metering_record_id, "Status": "Success"}
+    record_id = billed.metering_record_id if switches.repeat_keeps_metering_record_id else str(uuid.uuid4())
+    return {"UsageRecord": usage.record, "MeteringRecordId": record_id, "Status": "Success"}
+
+
+def _by_tags(allocations: Allocations) -> list[tuple[object, Decimal]]:
+    return [(tags, quantity) for quantity, tags in allocations]
+
+
+def _note_double_billing(state: State, agreement: Agreement, key: BillingKey) -> None:
+    """AWS takes one purchase's hour both under its license and under its product code, and bills both."""
+    region, reference, account, dimension, hour = key
+    other = agreement.product_code if reference == agreement.license_arn else agreement.license_arn or ""
+    twin = state.billed.data.get((region, other, account, dimension, hour))
+    if twin is not None and twin.agreement_id == agreement.agreement_id:
+        state.lint("double billing: one purchase metered under ProductCode and LicenseArn for one hour")
