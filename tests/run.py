@@ -19,6 +19,7 @@ POSTGRES_URL = os.environ.get("TEST_POSTGRES_URL", "postgres://postgres@127.0.0.
 REDIS_URL = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
 IN_CI = bool(os.environ.get("CI"))
 COVERED = 95
+PROOFS = ["-m", "slow"]
 
 
 def main(arguments: list[str]) -> int:
@@ -28,9 +29,10 @@ def main(arguments: list[str]) -> int:
     chosen = arguments or ["-m", "not slow"]
     with_redis = "" if broker else " and Redis"
     failures = run(f"SQLite{with_redis}", {**environment, "DATABASE_URL": ""}, chosen)
-    if postgres is None and not arguments:
-        # The browser sees no difference between the databases.
-        again = ["-m", "not slow and not browser", "--ignore=tests/simulator"]
+    if postgres is None and arguments in ([], PROOFS):
+        # The browser and the simulator see no difference between the databases.
+        again = ["-m", "slow and ledger"] if arguments else ["-m", "not slow and not browser"]
+        again.append("--ignore=tests/simulator")
         failures += run(f"PostgreSQL{with_redis}", {**environment, "DATABASE_URL": POSTGRES_URL}, again)
     for name, why in (("PostgreSQL", postgres), ("Redis", broker)):
         if why is not None:
