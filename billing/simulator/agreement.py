@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from billing.simulator import endings
 from billing.simulator.bounds import DESCRIBE_AGREEMENT
 from billing.simulator.call import Call
 from billing.simulator.clock import epoch
 from billing.simulator.errors import AwsError
-from billing.simulator.records import SELLER_ACCOUNT_ID, Agreement
+from billing.simulator.records import Agreement
 from billing.simulator.shapes import Json, parse
 from billing.simulator.state import State
 
@@ -36,7 +37,7 @@ def _describe(state: State, agreement: Agreement) -> Json:
         "initialAgreementId": agreement.initial_agreement_id,
         "agreementType": "PurchaseAgreement",
         "acceptor": {"accountId": agreement.aws_account_id},
-        "proposer": {"accountId": SELLER_ACCOUNT_ID},
+        "proposer": {"accountId": agreement.proposer_account_id},
         "acceptanceTime": epoch(agreement.accepted_at),
         "startTime": epoch(agreement.starts_at),
         "status": status,
@@ -49,10 +50,22 @@ def _describe(state: State, agreement: Agreement) -> Json:
     if agreement.ends_at is not None:
         answer["endTime"] = epoch(agreement.ends_at)
         if status == "ACTIVE":
-            answer["endTimeBehavior"] = {"type": "EXPIRE", "reasonCode": "NO_RENEWAL_TERM"}
+            answer["endTimeBehavior"] = _end_time_behavior(agreement)
     if agreement.trial_ends_at is not None:
         answer["freeTrialSummary"] = {"trialEndTime": epoch(agreement.trial_ends_at)}
     return answer
+
+
+def _end_time_behavior(agreement: Agreement) -> Json:
+    """As the model's EndTimeBehavior explains it: renewal is the buyer's choice, a trial has none."""
+    if endings.is_trial_only(agreement):
+        return {"type": "EXPIRE", "reasonCode": "NO_RENEWAL_TERM"}
+    if not agreement.auto_renew:
+        offer = {"offerId": agreement.offer_id}
+        return {"type": "EXPIRE", "reasonCode": "ACCEPTOR_RENEW_OPTED_OUT", "renewalSummary": offer}
+    if endings.renewal_intent(agreement) == "REPLACE":
+        return {"type": "REPLACE"}
+    return {"type": "RENEW", "renewalSummary": {"offerId": agreement.offer_id}}
 
 
 def _value(state: State, agreement: Agreement) -> str:

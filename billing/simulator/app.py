@@ -48,6 +48,9 @@ class Simulator:
     def _answer_and_save(self, request: Request) -> Response:
         # Whatever breaks in us, a client gets an answer of the kind it understands, and we the traceback.
         try:
+            with self.state.lock:
+                # What fell due while nobody asked, a renewal say, is there before anyone asks of it.
+                delivery.catch_up(self.state)
             response = self._answer(request)
             with self.state.lock:
                 delivery.catch_up(self.state)

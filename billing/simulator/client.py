@@ -17,6 +17,10 @@ class ControlError(Exception):
     """The simulator refused; the text says why."""
 
 
+Quantities = Mapping[str, int | float | bool | str]
+_NAMES = ("token", "license_arn", "agreement_id", "aws_account_id", "customer_identifier")
+
+
 @dataclass(frozen=True, slots=True)
 class Subscription:
     token: str
@@ -40,14 +44,21 @@ class SimulatorControl:
         product_code: str,
         *,
         aws_account_id: str | None = None,
-        quantities: Mapping[str, int | float | bool | str] | None = None,
-        free_trial: bool = False,
+        quantities: Quantities | None = None,
+        free_trial: bool | int = False,
         started_at: datetime | None = None,
         identity: str | None = None,
+        private_offer: bool = False,
+        channel_partner: str | None = None,
+        auto_renew: bool = False,
+        payment_fails: bool = False,
         agreement_created_after: float | None = None,
         license_updated_after: float | None = None,
     ) -> Subscription:
-        """Buy a product; the two delays are seconds until its two events fall due."""
+        """Buy a product; the two delays are seconds until its two events fall due.
+
+        ``free_trial`` may be a number of days; ``channel_partner`` is the account of who sells it for you.
+        """
         answer = self._post(
             "subscribe",
             {
@@ -57,21 +68,65 @@ class SimulatorControl:
                 "free_trial": free_trial,
                 "started_at": started_at.isoformat() if started_at else None,
                 "identity": identity,
+                "private_offer": private_offer,
+                "channel_partner": channel_partner,
+                "auto_renew": auto_renew,
+                "payment_fails": payment_fails,
                 "agreement_created_after": agreement_created_after,
                 "license_updated_after": license_updated_after,
             },
         )
-        return Subscription(**answer)
+        return _subscription(answer)
 
     def token(self, agreement_id: str) -> str:
         """A fresh registration token, as "Set up your account" gives it."""
         return cast(str, self._post(f"agreements/{agreement_id}/token")["token"])
 
-    def amend(self, agreement_id: str, quantities: Mapping[str, int | float | bool | str]) -> Json:
-        return self._post(f"agreements/{agreement_id}/amend", {"quantities": dict(quantities)})
+    def amend(self, agreement_id: str, quantities: Quantities) -> Json:
+        """Add units to a contract; answers the agreement, as ``state`` lists it. So do those below."""
+        return self._act(agreement_id, "amend", {"quantities": dict(quantities)})
+
+    def renew(self, agreement_id: str, quantities: Quantities | None = None) -> Subscription:
+        """Renew a contract now; answers the agreement that follows (legacy: the same one)."""
+        return _subscription(self._act(agreement_id, "renew", {"quantities": dict(quantities or {})}))
+
+    def replace(
+        self, agreement_id: str, quantities: Quantities | None = None, *, private_offer: bool = False
+    ) -> Subscription:
+        """Accept another offer instead, of more or less; answers the agreement that follows."""
+        body = {"quantities": dict(quantities or {}), "private_offer": private_offer}
+        return _subscription(self._act(agreement_id, "replace", body))
 
     def cancel(self, agreement_id: str) -> Json:
-        return self._post(f"agreements/{agreement_id}/cancel")
+        return self._act(agreement_id, "cancel")
+
+    def expire(self, agreement_id: str) -> Json:
+        """The contract's end is now."""
+        return self._act(agreement_id, "expire")
+
+    def fail_payment(self, agreement_id: str) -> Json:
+        """Before activation only."""
+        return self._act(agreement_id, "fail_payment")
+
+    def suspend(self, agreement_id: str) -> Json:
+        """Suspend the AWS account that bought it, with all its purchases."""
+        return self._act(agreement_id, "suspend")
+
+    def reinstate(self, agreement_id: str) -> Json:
+        return self._act(agreement_id, "reinstate")
+
+    def issue_advisory(self, agreement_id: str) -> Json:
+        return self._act(agreement_id, "issue_advisory")
+
+    def resolve_advisory(self, agreement_id: str) -> Json:
+        return self._act(agreement_id, "resolve_advisory")
+
+    def auto_renew(self, agreement_id: str, *, on: bool = True) -> Json:
+        return self._act(agreement_id, "auto_renew", {"on": on})
+
+    def opt_in(self, agreement_id: str) -> Json:
+        """Move a legacy purchase to Concurrent Agreements; the answer names its new license."""
+        return self._act(agreement_id, "opt_in")
 
     def now(self) -> datetime:
         """The simulated time."""
@@ -97,10 +152,29 @@ class SimulatorControl:
         return _now(self._post("clock", {"freeze": False}))
 
     def fault(
-        self, operation: str, fault: str, *, count: int | None = 1, seconds: float = 1.0, share: float = 1.0
+        self,
+        operation: str,
+        fault: str,
+        *,
+        count: int | None = 1,
+        seconds: float = 1.0,
+        share: float = 1.0,
+        code: str | None = None,
+        message: str | None = None,
+        status: int | None = None,
     ) -> None:
-        """Spoil the next ``count`` calls of ``operation`` ("*" for any); None spoils them until cleared."""
-        body = {"operation": operation, "fault": fault, "count": count, "seconds": seconds, "share": share}
+        """Spoil the next ``count`` calls of ``operation`` ("*" for any); None spoils them until cleared.
+
+        The operation "events" with delay, double, reorder or lose spoils what AWS sends.
+        """
+        body: Json = {
+            "operation": operation,
+            "fault": fault,
+            "count": count,
+            "seconds": seconds,
+            "share": share,
+        }
+        body |= {"code": code, "message": message, "status": status}
         self._post("faults", body)
 
     def clear_faults(self) -> None:
@@ -118,6 +192,32 @@ class SimulatorControl:
         """List a product (one entry of the catalog format); returns its code."""
         return cast(str, self._post("products", dict(product))["code"])
 
+    def products(self) -> list[Json]:
+        return cast(list[Json], self._send("GET", "products")["products"])
+
+    def set_speed(self, speed: float) -> datetime:
+        """Let ``speed`` simulated seconds pass in a real one."""
+        return _now(self._post("clock", {"speed": speed}))
+
+    def switches(self) -> dict[str, Any]:
+        """The value of each switch."""
+        return {switch["name"]: switch["value"] for switch in self._send("GET", "switches")["switches"]}
+
+    def timings(self) -> dict[str, float]:
+        return self._send("GET", "timings")
+
+    def queue(self, name: str, **settings: Any) -> Json:
+        """Create or change a queue: visibility_seconds, receives, dead_letter_queue, max_receives."""
+        return self._post("queues", {"name": name, **settings})
+
+    def send(self, queue: str, body: str) -> str:
+        """Put a message of any body into a queue; answers its id."""
+        return cast(str, self._post(f"queues/{queue}/messages", {"body": body})["message_id"])
+
+    def redrive(self, dead_letter_queue: str) -> int:
+        """Move its messages back to the queues they were dead-lettered from; answers how many."""
+        return cast(int, self._post(f"queues/{dead_letter_queue}/redrive")["moved"])
+
     def reset(self) -> None:
         """Back to how the simulator was started."""
         self._post("reset")
@@ -132,6 +232,9 @@ class SimulatorControl:
 
     def invoice(self) -> Json:
         return self._send("GET", "invoice.json")
+
+    def _act(self, agreement_id: str, action: str, body: Json | None = None) -> Json:
+        return self._post(f"agreements/{agreement_id}/{action}", body)
 
     def _post(self, path: str, body: Json | None = None) -> Json:
         return self._send("POST", path, body or {})
@@ -149,6 +252,10 @@ class SimulatorControl:
         except urllib.error.HTTPError as error:
             with error:
                 raise ControlError(json.load(error)["error"]) from None
+
+
+def _subscription(answer: Json) -> Subscription:
+    return Subscription(**{name: answer[name] for name in _NAMES})
 
 
 def _now(clock: Json) -> datetime:

@@ -7,12 +7,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from billing.simulator import eventbridge, sns
-from billing.simulator.records import Agreement
+from billing.simulator.records import Agreement, Intent
 from billing.simulator.state import State
 
 NOTICE_DAYS = (180, 120, 90, 60, 30)
 RENEWAL = "renewal"
 """The kind of what is scheduled without a message: the moment at which an agreement renews by itself."""
+SUCCEEDED: dict[Intent, str] = {"RENEW": "RENEWED", "REPLACE": "REPLACED"}
 _PLANNED = (
     eventbridge.ENDED,
     eventbridge.ENDING,
@@ -21,6 +22,17 @@ _PLANNED = (
     sns.UNSUBSCRIBE_SUCCESS,
     RENEWAL,
 )
+
+
+def is_trial_only(agreement: Agreement) -> bool:
+    """A contract that ends with its free trial."""
+    return agreement.ends_at is not None and agreement.ends_at == agreement.trial_ends_at
+
+
+def renewal_intent(agreement: Agreement) -> Intent:
+    """At its end a seller's private offer gives way to the public one (model: EndTimeBehavior)."""
+    is_sellers_own = agreement.private_offer and not agreement.resale_authorization_id
+    return "REPLACE" if is_sellers_own and agreement.identity == "license" else "RENEW"
 
 
 def plan(state: State, agreement: Agreement, *, since: datetime) -> None:
@@ -37,7 +49,7 @@ def plan(state: State, agreement: Agreement, *, since: datetime) -> None:
         return
     state.schedule(agreement.agreement_id, RENEWAL, None, due=ends_at)
     if agreement.identity == "license":
-        state.put(ended(state, agreement, status="RENEWED", at=ends_at))
+        state.put(ended(state, agreement, status=SUCCEEDED[renewal_intent(agreement)], at=ends_at))
 
 
 def replan(state: State, agreement: Agreement) -> None:

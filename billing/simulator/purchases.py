@@ -137,7 +137,7 @@ def check_renews(state: State, agreement: Agreement) -> None:
     """Refuse to renew by itself what has no term that could."""
     if agreement.ends_at is None:
         raise Refused("Pay as you go has no end, so it does not renew. Leave auto_renew out.")
-    if agreement.trial_ends_at is not None and agreement.ends_at <= agreement.trial_ends_at:
+    if endings.is_trial_only(agreement):
         raise Refused(
             "A contract's free trial ends without renewal."
             " Subscribe without a trial, or set the switch contract_trial_converts first."

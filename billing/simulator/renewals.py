@@ -17,7 +17,6 @@ from billing.simulator.state import State
 
 SHORTEST_TERM = timedelta(days=1)
 """Of what renews by itself: a leap of the clock by years must not renew every second of them."""
-_ENDED_STATUS: dict[Intent, str] = {"RENEW": "RENEWED", "REPLACE": "REPLACED"}
 
 
 def renew(state: State, agreement: Agreement, *, quantities: Mapping[str, object]) -> Agreement:
@@ -60,7 +59,12 @@ def renew_by_itself(state: State, event: Scheduled) -> None:
     agreement = state.agreement(event.agreement_id)
     bought = agreement.quantities_at(event.due)
     if agreement.identity == "license":
-        _succeed(state, agreement, "RENEW", bought, offered=agreement, at=event.due)
+        intent = endings.renewal_intent(agreement)
+        offered = agreement
+        if intent == "REPLACE":
+            offer_id = purchases.new_offer_id(private=False)
+            offered = replace(agreement, offer_id=offer_id, private_offer=False)
+        _succeed(state, agreement, intent, bought, offered=offered, at=event.due)
         return
     ends_at = event.due + max(state.timings.contract_term, SHORTEST_TERM)
     _run_on(state, agreement, bought=(event.due, bought), ends_at=ends_at, told_at=event.due)
@@ -104,7 +108,7 @@ def _succeed(
     purchases.announce(state, new, created_after=timings.agreement_created)
     endings.withdraw(state, old)
     # Told after Created, so that the old agreement's end finds its successor known.
-    endings.end(state, old, status=_ENDED_STATUS[intent], at=at, told_after=timings.agreement_created)
+    endings.end(state, old, status=endings.SUCCEEDED[intent], at=at, told_after=timings.agreement_created)
     endings.plan(state, new, since=at)
     return state.agreement(new.agreement_id)
 

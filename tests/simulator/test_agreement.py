@@ -30,7 +30,11 @@ def test_a_contract_is_described(describe, license_):
         "acceptanceTime": NOON,
         "startTime": NOON,
         "endTime": NOON + timedelta(days=365),
-        "endTimeBehavior": {"type": "EXPIRE", "reasonCode": "NO_RENEWAL_TERM"},
+        "endTimeBehavior": {
+            "type": "EXPIRE",
+            "reasonCode": "ACCEPTOR_RENEW_OPTED_OUT",
+            "renewalSummary": {"offerId": describe(license_.agreement_id)["proposalSummary"]["offerId"]},
+        },
         "status": "ACTIVE",
         "estimatedCharges": {"currencyCode": "USD", "agreementValue": "200.0"},
         "proposalSummary": {
@@ -78,3 +82,32 @@ def test_an_id_the_model_forbids_is_refused(aws, license_):
     with pytest.raises(ClientError) as error:
         aws("marketplace-agreement").describe_agreement(agreementId="agmt 1")
     assert code_of(error) == "ValidationException"
+
+
+def behavior(describe, purchase):
+    return describe(purchase.agreement_id)["endTimeBehavior"]
+
+
+def test_the_end_of_a_contract_is_told_before_it_comes(shop, describe):
+    renewing = shop.control.subscribe("reports-flex", auto_renew=True)
+    offer = describe(renewing.agreement_id)["proposalSummary"]["offerId"]
+    assert behavior(describe, renewing) == {"type": "RENEW", "renewalSummary": {"offerId": offer}}
+    private = shop.control.subscribe("reports-flex", private_offer=True, auto_renew=True)
+    assert behavior(describe, private) == {"type": "REPLACE"}
+    trial = shop.control.subscribe("reports-flex", free_trial=7)
+    assert behavior(describe, trial) == {"type": "EXPIRE", "reasonCode": "NO_RENEWAL_TERM"}
+    assert describe(trial.agreement_id)["endTime"] == NOON + timedelta(days=7)
+    assert describe(trial.agreement_id)["freeTrialSummary"] == {"trialEndTime": NOON + timedelta(days=7)}
+
+
+def test_a_chain_of_renewals_keeps_its_first_agreement(shop, describe, license_):
+    renewed = shop.control.renew(license_.agreement_id)
+    replaced = shop.control.replace(renewed.agreement_id, private_offer=True)
+    chain = [describe(one.agreement_id) for one in (license_, renewed, replaced)]
+    assert {answer["initialAgreementId"] for answer in chain} == {license_.agreement_id}
+    assert [answer["status"] for answer in chain] == ["RENEWED", "REPLACED", "ACTIVE"]
+
+
+def test_a_channel_partner_is_the_proposer(shop, describe):
+    sold = shop.control.subscribe("reports-flex", channel_partner="333344445555")
+    assert describe(sold.agreement_id)["proposer"] == {"accountId": "333344445555"}

@@ -9,33 +9,11 @@ import pytest
 
 from billing.simulator.client import ControlError
 from tests.simulator.conftest import NOON
+from tests.simulator.messages import actions, kinds, received
+
+__all__ = ["received"]
 
 UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-
-
-@pytest.fixture
-def received(shop, aws):
-    """Takes every message that is in the queue now, deletes it, and returns the parsed bodies."""
-    client = aws("sqs")
-
-    def _received():
-        url = client.get_queue_url(QueueName="marketplace-events")["QueueUrl"]
-        bodies = []
-        while messages := client.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
-            for message in messages:
-                bodies.append(json.loads(message["Body"]))
-                client.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
-        return bodies
-
-    return _received
-
-
-def kinds(bodies):
-    return [body["detail-type"] for body in bodies]
-
-
-def actions(bodies):
-    return [json.loads(body["Message"])["action"] for body in bodies]
 
 
 def test_a_purchase_is_announced_then_licensed(shop, received):
@@ -109,10 +87,29 @@ def test_a_cancellation_ends_the_agreement_at_once_and_the_license_half_a_minute
     assert received() == []
 
 
-def test_a_contract_that_runs_out_says_so(shop, received, license_):
+def test_a_contract_that_runs_out_is_announced_and_says_so(shop, received, license_):
     received()
     shop.control.advance(timedelta(days=366))
-    ended, gone = received()
+    *notices, ended, gone = received()
+    assert [notice["detail"]["agreement"]["daysBeforeEndTime"] for notice in notices] == [
+        180,
+        120,
+        90,
+        60,
+        30,
+    ]
+    assert notices[0]["detail-type"] == "Purchase Agreement Ending - Proposer"
+    assert notices[0]["time"] == "2027-05-27T12:00:00Z"
+    assert notices[0]["detail"]["agreement"] == {
+        "id": license_.agreement_id,
+        "startTime": "2026-11-23T12:00:00Z",
+        "endTime": "2027-11-23T12:00:00Z",
+        "status": "ACTIVE",
+        "daysBeforeEndTime": 180,
+        "autoRenewalEnabled": False,
+    }
+    assert notices[0]["detail"]["renewalSummary"] == {"lockoutStartTime": None, "disabledBy": "ACCEPTOR"}
+    assert notices[0]["detail"]["product"] == {"id": "prod-flex00000001", "title": "Acme Reports Flex"}
     assert ended["detail"]["agreement"]["status"] == "EXPIRED"
     assert gone["detail-type"] == "License Deprovisioned - Manufacturer"
 
@@ -140,18 +137,26 @@ def test_a_purchase_in_the_past_has_its_events_in_the_past(shop, received):
     assert [body["time"] for body in received()] == ["2026-11-20T12:00:02Z", "2026-11-20T12:00:05Z"]
 
 
-def test_a_purchase_with_a_future_start_is_announced_now_and_licensed_then(shop, received):
-    purchase = shop.control.subscribe("reports-payg", started_at=NOON + timedelta(days=3))
+def test_a_purchase_with_a_future_start_is_silent_until_then(shop, received):
+    shop.control.subscribe("reports-payg", started_at=NOON + timedelta(days=3))
+    shop.control.advance(timedelta(days=3) - timedelta(seconds=1))
+    assert received() == []
     shop.control.advance(10)
-    (created,) = received()
+    created, licensed = received()
+    assert created["time"] == "2026-11-26T12:00:02Z"
     assert created["detail"]["agreement"]["acceptanceTime"] == "2026-11-23T12:00:00Z"
     assert created["detail"]["agreement"]["startTime"] == "2026-11-26T12:00:00Z"
+    assert licensed["time"] == "2026-11-26T12:00:05Z"
+
+
+def test_a_purchase_with_a_future_start_may_be_announced_at_its_acceptance(shop, received):
+    shop.control.switch(future_purchase_created="acceptance")
+    purchase = shop.control.subscribe("reports-payg", started_at=NOON + timedelta(days=3))
+    shop.control.advance(10)
+    assert kinds(received()) == ["Purchase Agreement Created - Proposer"]
     shop.control.cancel(purchase.agreement_id)
     shop.control.advance(timedelta(days=4))
-    assert kinds(received()) == [
-        "Purchase Agreement Ended - Proposer",
-        "License Deprovisioned - Manufacturer",
-    ]
+    assert kinds(received()) == ["Purchase Agreement Ended - Proposer"]
 
 
 def test_an_amendment_is_announced_and_licensed(shop, received, license_):
