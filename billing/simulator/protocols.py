@@ -97,11 +97,11 @@ def _refuse_tag(*_: object) -> NoReturn:
     raise ValueError("No request of AWS Marketplace uses this tag")
 
 
-def _read_instant(decoder: Any) -> Any:
-    return decoder.decode()
+def _read_instant(seconds: Any, *_: object) -> Any:
+    return seconds
 
 
-_TAGS: dict[int, Callable[[Any], Any]] = dict.fromkeys(_FOREIGN_TAGS, _refuse_tag)
+_TAGS: dict[int, Callable[..., Any]] = dict.fromkeys(_FOREIGN_TAGS, _refuse_tag)
 _TAGS[_EPOCH_TAG] = _read_instant
 
 

@@ -45,12 +45,18 @@ class Answer:
     content: bytes
 
     @property
+    def body(self) -> dict[str, Any]:
+        read: Any = cbor2.loads if self.headers["Content-Type"] == "application/cbor" else json.loads
+        body: dict[str, Any] = read(self.content)
+        return body
+
+    @property
     def code(self) -> str | None:
+        """The error's; a broken rule between members is not one of a member's shape."""
         if self.status_code == 200:
             return None
-        read: Any = cbor2.loads if self.headers["Content-Type"] == "application/cbor" else json.loads
-        code: str = read(self.content)["__type"].partition("#")[2]
-        return code
+        code: str = self.body["__type"].partition("#")[2]
+        return code if code != SHAPE_CODE or " detected: " in self.body["message"] else "between members"
 
 
 def sender(url: str, service: str, operation: str, protocol: str) -> Callable[[Any], Answer]:

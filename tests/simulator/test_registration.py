@@ -73,3 +73,24 @@ def test_a_purchase_may_take_the_other_identity_of_its_product(shop, metering):
     purchase = shop.control.subscribe("reports-flex", identity="legacy")
     assert purchase.license_arn is None
     assert "CustomerIdentifier" in resolve(metering, purchase.token)
+
+
+def test_a_token_resolves_once_where_reuse_is_switched_off(shop, metering, license_):
+    shop.control.switch(token_reuse=False)
+    first = resolve(metering, license_.token)
+    assert refusal(metering, license_.token) == "ExpiredTokenException"
+    assert resolve(metering, shop.control.token(license_.agreement_id)) == first
+
+
+def test_a_token_used_before_the_switch_counts_as_used(shop, metering, license_):
+    resolve(metering, license_.token)
+    shop.control.switch(token_reuse=False)
+    assert refusal(metering, license_.token) == "ExpiredTokenException"
+
+
+@pytest.mark.parametrize("code", ["InvalidTokenException", "AccessDeniedException"])
+def test_another_account_than_the_publishing_one_cannot_resolve(shop, metering, license_, code):
+    shop.control.switch(foreign_access_keys=["AKIDOFANOTHER", "test"], foreign_account_code=code)
+    assert refusal(metering, license_.token) == code
+    shop.control.switch(foreign_access_keys=["AKIDOFANOTHER"], token_reuse=False)
+    assert "ProductCode" in resolve(metering, license_.token)
