@@ -115,7 +115,7 @@ class Journal:
         except Unreadable as reason:
             raise Refused(self._damage(number, reason)) from None
         except OSError as error:
-            raise Refused(f"The state in {self.path} cannot be read: {error.strerror}") from None
+            raise Refused(f"The state in {self.path} cannot be opened: {error.strerror}") from None
         self._compacted_size = self._size
         self._loaded = found
         return found
