@@ -45,13 +45,16 @@ def test_accepted_usage_is_echoed_with_an_id_and_stands_on_the_invoice(shop, met
         "aws_account_id": "123456789012",
         "customer_identifier": None,
         "identity": "license",
+        "metered_under": "LicenseArn",
         "region": "us-east-1",
         "dimension": "pages",
         "hour": "2026-11-23T12:00:00Z",
         "timestamp": "2026-11-23T12:00:00Z",
         "quantity": "17.42",
+        "amount": "1.742",
         "metering_record_id": result["MeteringRecordId"],
         "allocations": [],
+        "billing": 1,
         "billed_twice": False,
     }
 
