@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, NamedTuple
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import F, Q
 
 from billing import crashpoints
@@ -35,6 +35,9 @@ _LINE = (
     "wire_quantity",
     "wire_allocations",
 )
+
+
+_ALIKE = ("agreement__product", "wire_product_code", "wire_region")  # in all records of a call
 
 
 class Standing(NamedTuple):
@@ -77,17 +80,14 @@ def pick(*, now: datetime, token: int, but_regions: Sequence[str], most: Callabl
         .exclude(state=State.IN_DOUBT, claimed_by=token, next_attempt_at=None)
         .order_by("submit_by", "pk")
     )
-    first = (
-        due.exclude(wire_region__in=but_regions)
-        .values("agreement__product", "wire_product_code", "wire_region")
-        .first()
-    )
+    first = due.exclude(wire_region__in=but_regions).values_list(*_ALIKE).first()
     if first is None:
         return []
-    region = first["wire_region"]
+    region = first[-1]
     calls = most(region)
-    alike = due.filter(**first).values_list(*_LINE)[: calls * MAX_RECORDS_PER_CALL]
-    return [Batch(region, lines) for lines in islice(_packed(_lines(alike)), calls)]
+    alike = due.filter(**dict(zip(_ALIKE, first, strict=True)))
+    rows = alike.values_list(*_LINE)[: calls * MAX_RECORDS_PER_CALL]
+    return [Batch(region, lines) for lines in islice(_packed(_lines(rows)), calls)]
 
 
 def _packed(lines: Iterable[UsageLine]) -> Iterable[list[UsageLine]]:
@@ -128,16 +128,34 @@ def claim(picked: Sequence[Batch], *, lease: Held, now: datetime) -> list[Batch]
         Submission(token=lease.token, parent_id=batch.parent, record_count=len(batch.lines), started_at=now)
         for batch in claimed
     )
-    SubmissionLine.objects.bulk_create(
-        SubmissionLine(submission_id=submission.pk, record_id=line.reference)
-        for submission, batch in zip(submissions, claimed, strict=True)
-        for line in batch.lines
+    _insert_lines(
+        [
+            (submission.pk, line.reference)
+            for submission, batch in zip(submissions, claimed, strict=True)
+            for line in batch.lines
+        ]
     )
     crashpoints.reached("submission.taken")
     return [
         replace(batch, submission=submission.pk)
         for submission, batch in zip(submissions, claimed, strict=True)
     ]
+
+
+def _insert_lines(pairs: Sequence[tuple[int, int]]) -> None:
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(_INSERT_LINES, [list(column) for column in zip(*pairs, strict=True)])
+        return
+    SubmissionLine.objects.bulk_create(
+        SubmissionLine(submission_id=submission, record_id=record) for submission, record in pairs
+    )
+
+
+_INSERT_LINES = f"""
+    INSERT INTO {SubmissionLine._meta.db_table} (submission_id, record_id, status)
+    SELECT submission_id, record_id, ''
+    FROM unnest(%s::bigint[], %s::bigint[]) AS line (submission_id, record_id)"""
 
 
 def _lock(pks: Iterable[int], *, now: datetime) -> dict[int, Standing]:

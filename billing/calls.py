@@ -6,6 +6,7 @@ Threads touch no database and decide nothing; the one thread that does both take
 from __future__ import annotations
 
 import queue
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -17,6 +18,7 @@ from billing.leases import Held
 from billing.pacing import Pace
 
 MOST = 10  # at a time
+_LINGER = 0.1  # seconds
 
 Answer = BatchAnswer | MarketplaceError
 
@@ -42,17 +44,20 @@ class InFlight:
         self._threads.submit(self._run, batch, self.pace.reserve(batch.region))
 
     def take(self, *, timeout: float) -> list[tuple[Batch, Answer]]:
-        """What has arrived: waits for the first, and takes what else is there."""
+        """What has arrived: waits for the first, and a moment for others that can be settled with it."""
         found: list[tuple[Batch, Answer]] = []
         try:
             found.append(self._next(timeout))
-            while True:
-                found.append(self._next(None))
+            linger_until = time.monotonic() + _LINGER
+            while self.count:
+                patience = linger_until - time.monotonic() if len(found) < self.count else 0
+                found.append(self._next(max(patience, 0)))
         except queue.Empty:
-            return found
+            pass
+        return found
 
-    def _next(self, timeout: float | None) -> tuple[Batch, Answer]:
-        batch, answer = self._arrived.get(block=timeout is not None, timeout=timeout)
+    def _next(self, timeout: float) -> tuple[Batch, Answer]:
+        batch, answer = self._arrived.get(timeout=timeout)
         self.count -= 1
         if not isinstance(answer, BatchAnswer | MarketplaceError):
             raise answer  # a defect, not AWS: its records stay in doubt

@@ -13,9 +13,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain
-from typing import Any
 
 from django.db import transaction
+from django.db.models import Case, Value, When
 
 from billing import audit, crashpoints, customers, settling
 from billing.aws.errors import NOT_TAKEN, MarketplaceError, MarketplaceUnavailable, Scope
@@ -62,8 +62,7 @@ def believe(answers: Answers, *, token: int, now: datetime) -> int:
     readings = [_read(batch, answer, ours=ours, now=now) for batch, answer in answers]
     with transaction.atomic():
         in_hand = settling.lock((pk for reading in readings for pk in reading.batch.standings), token=token)
-        for reading in readings:
-            _finish(reading, now=now)
+        _finish(readings, now=now)
         settling.settle(
             [Settlement(each.batch.submission, each.accepted, each.verdicts) for each in readings],
             in_hand,
@@ -156,14 +155,26 @@ def _earlier_sends(answers: Answers) -> set[int]:
     return set(earlier.maybe_taken().values_list("record_id", flat=True))
 
 
-def _finish(reading: _Reading, *, now: datetime) -> None:
-    answer = reading.answer
-    changes: dict[str, Any] = {"aws_request_id": answer.request_id}
-    if isinstance(answer, MarketplaceError):
-        changes |= {"error_code": settling.clipped(answer.code), "error_message": answer.message}
-    Submission.objects.filter(pk=reading.batch.submission).update(
-        finished_at=now, outcome=reading.outcome, **changes
-    )
+def _finish(readings: Sequence[_Reading], *, now: datetime) -> None:
+    """What became of the calls: those that were answered in one statement, the others one by one."""
+    request_ids: dict[int, str] = {}
+    for reading in readings:
+        answer = reading.answer
+        if isinstance(answer, BatchAnswer):
+            request_ids[reading.batch.submission] = answer.request_id
+            continue
+        Submission.objects.filter(pk=reading.batch.submission).update(
+            finished_at=now,
+            outcome=reading.outcome,
+            aws_request_id=answer.request_id,
+            error_code=settling.clipped(answer.code),
+            error_message=answer.message,
+        )
+    if request_ids:
+        whens = [When(pk=pk, then=Value(request_id)) for pk, request_id in request_ids.items()]
+        Submission.objects.filter(pk__in=list(request_ids)).update(
+            finished_at=now, outcome=Submission.Outcome.ANSWERED, aws_request_id=Case(*whens)
+        )
 
 
 def _tell(reading: _Reading, in_hand: Collection[int], *, now: datetime) -> None:

@@ -12,7 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 from kombu.exceptions import ChannelError, OperationalError
 
-from billing import effects, entitlements, events, heartbeat, lifecycle, metering, submission
+from billing import deadlines, effects, entitlements, events, heartbeat, lifecycle, metering, submission
 from billing.aws.client import get_marketplace
 from billing.aws.errors import MarketplaceError
 
@@ -77,3 +77,8 @@ def close_hours() -> None:
 @shared_task
 def submit_metering() -> None:
     submission.submit_due(get_marketplace(), now=timezone.now())
+
+
+@shared_task
+def watch_deadlines() -> None:
+    deadlines.sound(now=timezone.now())

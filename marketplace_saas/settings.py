@@ -207,6 +207,7 @@ CELERY_BEAT_SCHEDULE: dict[str, Any] = {
         "options": {"expires": 3000},
     },
     "submit-metering": _every("billing.tasks.submit_metering", timedelta(minutes=5)),
+    "watch-deadlines": _every("billing.tasks.watch_deadlines", timedelta(minutes=5)),
 }
 
 # --- People ----------------------------------------------------------------------------------------------

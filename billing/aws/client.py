@@ -89,10 +89,9 @@ class BotoMarketplace:
         answer = self._call(
             lambda: self._client("metering", region).batch_meter_usage(**wire.batch_request(lines))
         )
-        results = [
-            (wire.reference_of(row.get("UsageRecord", {}), lines), row) for row in answer.get("Results", [])
-        ]
-        unprocessed = [wire.reference_of(record, lines) for record in answer.get("UnprocessedRecords", [])]
+        reference_of = wire.matcher(lines)
+        results = [(reference_of(row.get("UsageRecord", {})), row) for row in answer.get("Results", [])]
+        unprocessed = map(reference_of, answer.get("UnprocessedRecords", []))
         return BatchAnswer(
             outcomes=tuple(
                 UsageOutcome(reference, row.get("Status", ""), row.get("MeteringRecordId"))

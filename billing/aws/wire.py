@@ -8,7 +8,9 @@ customer id. Mixing the two bills a customer twice (botocore: BatchMeterUsageReq
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -48,22 +50,38 @@ def batch_request(lines: Sequence[UsageLine]) -> dict[str, Any]:
     return request
 
 
-def reference_of(echo: Mapping[str, Any], lines: Sequence[UsageLine]) -> int | None:
-    """Which of the sent ``lines`` an echoed UsageRecord is; None if that cannot be told.
+def matcher(lines: Sequence[UsageLine]) -> Callable[[Mapping[str, Any]], int | None]:
+    """Tells which of the sent ``lines`` an echoed UsageRecord is; None if that cannot be told.
 
     No source says that AWS echoes a record unchanged. Dimension and hour must agree, and so must the ids that
     both name: an id that AWS adds or leaves out is no reason to forget that the record was accepted.
     """
-    if "Dimension" not in echo or "Timestamp" not in echo:
-        return None
-    found = [
-        line.reference
-        for line in lines
-        if line.dimension == echo["Dimension"]
-        and hour_of(line.timestamp) == hour_of(echo["Timestamp"])
-        and all(sent == echo.get(name, sent) for name, sent in _ids(line).items())
-    ]
-    return found[0] if len(found) == 1 else None
+    candidates: dict[tuple[str, datetime], list[UsageLine]] = defaultdict(list)
+    for line in lines:
+        candidates[line.dimension, hour_of(line.timestamp)].append(line)
+
+    def reference_of(echo: Mapping[str, Any]) -> int | None:
+        if "Dimension" not in echo or "Timestamp" not in echo:
+            return None
+        found = [
+            line.reference
+            for line in candidates.get((echo["Dimension"], hour_of(echo["Timestamp"])), ())
+            if _agree(line, echo)
+        ]
+        return found[0] if len(found) == 1 else None
+
+    return reference_of
+
+
+def _agree(line: UsageLine, echo: Mapping[str, Any]) -> bool:
+    return all(
+        sent is None or sent == echo.get(name, sent)
+        for name, sent in (
+            ("LicenseArn", line.license_arn),
+            ("CustomerAWSAccountId", line.aws_account_id),
+            ("CustomerIdentifier", line.customer_identifier),
+        )
+    )
 
 
 def size_of(line: UsageLine) -> int:

@@ -109,19 +109,19 @@ def echo(line, **changes):
 
 def test_an_echo_names_its_line():
     other = replace(LICENSE, reference=70, dimension="seats")
-    assert wire.reference_of(echo(LICENSE), [other, LICENSE]) == 7
+    assert wire.matcher([other, LICENSE])(echo(LICENSE)) == 7
 
 
 def test_an_echo_may_bring_ids_that_were_not_sent_and_lack_some_that_were():
-    assert wire.reference_of(echo(OLDEST, CustomerAWSAccountId="123456789012"), [OLDEST]) == 9
-    assert wire.reference_of(echo(LICENSE, LicenseArn=None), [LICENSE]) == 7
+    assert wire.matcher([OLDEST])(echo(OLDEST, CustomerAWSAccountId="123456789012")) == 9
+    assert wire.matcher([LICENSE])(echo(LICENSE, LicenseArn=None)) == 7
 
 
 def test_an_echo_may_name_the_hour_instead_of_the_instant_and_another_zone():
     late = replace(LICENSE, timestamp=LICENSE.timestamp + timedelta(minutes=17, microseconds=5))
-    assert wire.reference_of(echo(LICENSE), [late]) == 7
+    assert wire.matcher([late])(echo(LICENSE)) == 7
     there = timezone(timedelta(hours=2))
-    assert wire.reference_of(echo(LICENSE, Timestamp=LICENSE.timestamp.astimezone(there)), [LICENSE]) == 7
+    assert wire.matcher([LICENSE])(echo(LICENSE, Timestamp=LICENSE.timestamp.astimezone(there))) == 7
 
 
 @pytest.mark.parametrize(
@@ -136,13 +136,13 @@ def test_an_echo_may_name_the_hour_instead_of_the_instant_and_another_zone():
     ],
 )
 def test_an_echo_of_something_else_names_nothing(changes):
-    assert wire.reference_of(echo(LICENSE, **changes), [LICENSE]) is None
+    assert wire.matcher([LICENSE])(echo(LICENSE, **changes)) is None
 
 
 def test_an_echo_that_fits_two_lines_names_neither():
     twin = replace(LICENSE, reference=70, license_arn=ARN.replace("0123", "9999"))
-    assert wire.reference_of(echo(LICENSE), [LICENSE, twin]) == 7
-    assert wire.reference_of(echo(LICENSE, LicenseArn=None), [LICENSE, twin]) is None
+    assert wire.matcher([LICENSE, twin])(echo(LICENSE)) == 7
+    assert wire.matcher([LICENSE, twin])(echo(LICENSE, LicenseArn=None)) is None
 
 
 def test_sizes_are_those_of_the_request():
