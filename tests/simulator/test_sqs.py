@@ -1,13 +1,18 @@
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import threading
 import time
 
 import pytest
 from botocore.exceptions import ClientError
 
+from billing.simulator import queues
 from billing.simulator import sqs as simulated
+from billing.simulator.client import ControlError
+from billing.simulator.queues import Messages, Queue
 from tests.simulator.conftest import NOON, code_of
 
 
@@ -212,3 +217,115 @@ def test_a_reset_reaches_who_waits(shop, sqs, url):
     shop.control.subscribe("p", agreement_created_after=0, license_updated_after=0)
     waiting.join(5)
     assert len(waiting.got) == 2
+
+
+class TestDeadLetters:
+    @pytest.fixture
+    def dead(self, sqs):
+        return sqs.get_queue_url(QueueName="marketplace-events-dead")["QueueUrl"]
+
+    @pytest.fixture
+    def poison(self, shop, sqs, url):
+        """A message received five times and never deleted."""
+        shop.control.send("marketplace-events", "poison")
+        for _ in range(5):
+            (message,) = receive(sqs, url, VisibilityTimeout=0)
+        return message
+
+    def test_the_sixth_receive_moves_it_as_it_is(self, sqs, url, dead, poison):
+        assert receive(sqs, url, VisibilityTimeout=0) == []
+        (moved,) = receive(sqs, dead, AttributeNames=["All"])
+        assert (moved["MessageId"], moved["Body"]) == (poison["MessageId"], "poison")
+        attributes = moved["Attributes"]
+        assert attributes["SentTimestamp"] == str(int(NOON.timestamp() * 1000))
+        assert attributes["DeadLetterQueueSourceArn"].endswith(":marketplace-events")
+
+    def test_it_does_not_hold_up_others(self, shop, sqs, url, poison):
+        shop.control.send("marketplace-events", "fine")
+        assert [message["Body"] for message in receive(sqs, url, MaxNumberOfMessages=1)] == ["fine"]
+
+    def test_it_can_be_moved_back(self, shop, sqs, url, dead, poison):
+        receive(sqs, url)
+        shop.control.send("marketplace-events-dead", "sent there")
+        assert shop.control.redrive("marketplace-events-dead") == 2
+        assert receive(sqs, dead) == []
+        again = receive(sqs, url, AttributeNames=["All"])
+        assert {message["Body"] for message in again} == {"poison", "sent there"}
+        assert {message["Attributes"]["ApproximateReceiveCount"] for message in again} == {"1"}
+
+    def test_only_a_dead_letter_queue_is_redriven(self, shop):
+        with pytest.raises(ControlError, match="nobody's dead-letter queue"):
+            shop.control.redrive("marketplace-events")
+
+    def test_the_policy_is_an_attribute(self, sqs, url, dead):
+        def policy(queue):
+            answer = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["RedrivePolicy"])
+            return answer.get("Attributes", {}).get("RedrivePolicy")
+
+        assert json.loads(policy(url)) == {
+            "deadLetterTargetArn": "arn:aws:sqs:us-east-1:000000000000:marketplace-events-dead",
+            "maxReceiveCount": 5,
+        }
+        assert policy(dead) is None
+
+    def test_a_handle_from_before_the_move_deletes_nothing(self, sqs, url, dead, poison):
+        receive(sqs, url)
+        sqs.delete_message(QueueUrl=url, ReceiptHandle=poison["ReceiptHandle"])
+        assert len(receive(sqs, dead)) == 1
+
+
+class TestHandles:
+    def test_a_handle_is_of_one_queue(self, sqs, url, two_messages):
+        other = sqs.get_queue_url(QueueName="marketplace-events-dead")["QueueUrl"]
+        first, _ = receive(sqs, url)
+        request = {"QueueUrl": other, "ReceiptHandle": first["ReceiptHandle"]}
+        assert refusal(sqs.delete_message, **request) == "InvalidParameterValue"
+        change = refusal(sqs.change_message_visibility, **request, VisibilityTimeout=0)
+        assert change == "InvalidParameterValue"
+        batch = sqs.delete_message_batch(
+            QueueUrl=other, Entries=[{"Id": "a", "ReceiptHandle": first["ReceiptHandle"]}]
+        )
+        assert batch["Failed"][0]["Code"] == "InvalidParameterValue"
+
+    def test_a_handle_cannot_be_made_up_from_a_message_id(self, sqs, url, two_messages):
+        first, _ = receive(sqs, url)
+        for text in (
+            f"receipt:marketplace-events:{first['MessageId']}:0123456789abcdef",
+            f"ticket:marketplace-events:{first['MessageId']}:0123456789abcdef",
+            "receipt",
+        ):
+            forged = base64.urlsafe_b64encode(text.encode()).decode()
+            code = refusal(sqs.delete_message, QueueUrl=url, ReceiptHandle=forged)
+            assert code == "ReceiptHandleIsInvalid"
+
+    def test_visibility_of_a_deleted_message_cannot_change(self, sqs, url, two_messages):
+        first, _ = receive(sqs, url)
+        request = {"QueueUrl": url, "ReceiptHandle": first["ReceiptHandle"]}
+        sqs.delete_message(**request)
+        code = refusal(sqs.change_message_visibility, **request, VisibilityTimeout=0)
+        assert code.endswith("MessageNotInflight")
+
+
+def test_ten_thousand_in_flight_do_not_slow_the_next_down():
+    now = NOON
+    messages = Messages()
+    queue = Queue("busy")
+    for number in range(10_000):
+        queues.send(messages, "busy", str(number), sent_at=now)
+    looked_at = 0
+
+    class Counting(dict):
+        def get(self, key, default=None):
+            nonlocal looked_at
+            looked_at += 1
+            return super().get(key, default)
+
+    def take(limit):
+        return queues.receive(messages, queue, limit=limit, visibility_seconds=60, now=now)
+
+    assert [message.body for message, _ in take(9_999)] == [str(number) for number in range(9_999)]
+    messages.data = Counting(messages.data)
+    assert [message.body for message, _ in take(10)] == ["9999"]
+    assert take(10) == []
+    assert queues.seconds_until_visible(messages, "busy") > 50
+    assert looked_at < 20
