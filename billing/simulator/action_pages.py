@@ -7,11 +7,11 @@ from billing.simulator.actions import Action
 from billing.simulator.catalog import Product
 from billing.simulator.errors import Refused
 from billing.simulator.forms import Field, blame, filled
+from billing.simulator.purchase_form import quantity_fields, read_quantities
 from billing.simulator.records import Agreement
 from billing.simulator.render import page, problem, url
 from billing.simulator.shapes import Json
 from billing.simulator.state import State
-from billing.simulator.store_pages import quantity_fields, read_quantities
 from billing.simulator.web import Request, Response, redirect
 
 

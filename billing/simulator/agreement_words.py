@@ -15,7 +15,7 @@ Tone = Literal["good", "waiting", "bad", "plain"]
 _WHY = {
     "CANCELLED": "the buyer cancelled",
     "EXPIRED": "its term was over",
-    "TERMINATED": "it was terminated",
+    "TERMINATED": "AWS terminated it",
     "RENEWED": "a renewal followed it",
     "REPLACED": "another agreement replaced it",
 }
@@ -24,7 +24,8 @@ INTENTS = {"NEW": "First purchase", "RENEW": "Renewal", "REPLACE": "Replacement"
 
 def state_of(agreement: Agreement, now: datetime) -> tuple[Tone, str, str]:
     """How it stands: a tone, two or three words, and the rest of the sentence."""
-    if agreement.ended_at is not None and agreement.ended_at <= now:
+    has_ended = agreement.ended_at is not None and agreement.ended_at <= now
+    if has_ended and not _failed(agreement):
         return _ended(agreement, now)
     if agreement.activates_at is None:
         return "bad", "Payment failed", "No license will appear, and nothing can be metered."
@@ -33,6 +34,11 @@ def state_of(agreement: Agreement, now: datetime) -> tuple[Tone, str, str]:
     if now < agreement.activates_at:
         return "waiting", "Being activated", f"The license is active from {exact(agreement.activates_at)}."
     return "good", "Active", _until(agreement, now)
+
+
+def _failed(agreement: Agreement) -> bool:
+    """Unpaid, no license ever appears. A purchase called off has none either, but says CANCELLED."""
+    return agreement.activates_at is None and agreement.ended_status in ("", "TERMINATED")
 
 
 def _ended(agreement: Agreement, now: datetime) -> tuple[Tone, str, str]:

@@ -61,7 +61,7 @@ _SCALES = (
 
 
 def chart(by_hour: Mapping[datetime, Decimal]) -> Chart | None:
-    """The finest scale on which everything fits; of more months than fit, the last ones. None without data."""
+    """On the finest scale on which everything fits; of too many months the last ones. None without data."""
     if not by_hour:
         return None
     for scale in _SCALES:

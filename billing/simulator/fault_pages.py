@@ -11,7 +11,7 @@ from billing.simulator.state import State
 from billing.simulator.web import Response, redirect
 
 _MEANING = {
-    "throttle": "Throttled: rate exceeded",
+    "throttle": "Throttled",
     "internal_error": "Internal error (HTTP 500)",
     "error": "An error with the code below",
     "unprocessed": "UnprocessedRecords (BatchMeterUsage)",

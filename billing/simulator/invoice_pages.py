@@ -136,7 +136,7 @@ def _prices(state: State) -> dict[tuple[str, str], Decimal]:
 
 
 def _usage(record: BilledRecord) -> tuple[str, str, datetime]:
-    """What is used once: two records of it, under license and product code or of two Regions, bill it twice."""
+    """Two records of it, under license and product code or from two Regions, bill the same usage twice."""
     return record.agreement_id, record.key[3], record.key[4]
 
 
@@ -175,7 +175,6 @@ def _line(
         "hour": instant(hour),
         "region": region,
         "under": "license" if under == agreement.license_arn else "product code",
-        "license": under,
         "title": titles.get(agreement.product_code, agreement.product_code),
         "account": agreement.aws_account_id,
         "agreement_id": record.agreement_id,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 
 from billing.simulator import queues
 from billing.simulator.clock import Clock
@@ -51,15 +50,12 @@ def messages(state: State, name: str, request: Request) -> Response:
 
 
 def redrive(state: State, name: str) -> Response | None:
-    """Put dead letters back where they came from, their receive count at zero, as SQS's redrive does."""
+    """Put dead letters back where they came from, as SQS's redrive does."""
     with state.lock:
         if name not in state.queues:
             return None
-        for message in list(queues.of(state.messages, name)):
-            if message.moved_from is not None:
-                state.messages[message.message_id] = replace(
-                    message, queue=message.moved_from, moved_from=None, receive_count=0, visible_at=0.0
-                )
+        sources = [queue.name for queue in state.queues.values() if queue.dead_letter_queue == name]
+        queues.redrive(state.messages, name, sources[0] if sources else name)
         state.lock.notify_all()
     return redirect("/control/queues")
 

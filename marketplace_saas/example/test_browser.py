@@ -14,7 +14,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture
 def buyer(aws, page, live_server):
-    aws.simulator.state.fulfillment_url = f"{live_server.url}/marketplace/register/"
+    aws.simulator.state.change_conditions(fulfillment_url=f"{live_server.url}/marketplace/register/")
     aws.control.set_offset(-600)  # what happens at AWS has happened by our clock
     return Buyer(page, aws, live_server.url)
 
