@@ -233,6 +233,10 @@ class SimulatorControl:
     def invoice(self) -> Json:
         return self._send("GET", "invoice.json")
 
+    def usage_report(self) -> str:
+        """The invoice as CSV, with the columns of AWS's usage report."""
+        return self._receive("GET", "invoice.csv").decode()
+
     def _act(self, agreement_id: str, action: str, body: Json | None = None) -> Json:
         return self._post(f"agreements/{agreement_id}/{action}", body)
 
@@ -240,6 +244,9 @@ class SimulatorControl:
         return self._send("POST", path, body or {})
 
     def _send(self, method: str, path: str, body: Json | None = None) -> Json:
+        return cast(Json, json.loads(self._receive(method, path, body)))
+
+    def _receive(self, method: str, path: str, body: Json | None = None) -> bytes:
         request = urllib.request.Request(
             f"{self.url}/_simulator/{path}",
             method=method,
@@ -248,7 +255,7 @@ class SimulatorControl:
         )
         try:
             with self._opener.open(request, timeout=self._timeout) as response:
-                return cast(Json, json.load(response))
+                return cast(bytes, response.read())
         except urllib.error.HTTPError as error:
             with error:
                 raise ControlError(json.load(error)["error"]) from None

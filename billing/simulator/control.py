@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from billing.simulator import commands, fields, reports
+from billing.simulator import commands, fields, reports, usage_report
 from billing.simulator.actions import ACTIONS
 from billing.simulator.errors import Refused
 from billing.simulator.invoice import invoice
@@ -38,6 +38,8 @@ def _is_foreign(request: Request) -> bool:
 
 
 def _answer(state: State, request: Request, path: str) -> Response:
+    if request.method == "GET" and path == "invoice.csv":
+        return _csv(usage_report.csv_text(state))
     if request.method == "GET" and path in _READS:
         with state.lock:
             return json_response(_READS[path][0](state))
@@ -59,9 +61,15 @@ def _command(path: str) -> Callable[[State, Json], object] | None:
     return None
 
 
+def _csv(text: str) -> Response:
+    headers = (("Content-Type", "text/csv; charset=utf-8"), ("Cache-Control", "no-store"))
+    return Response(200, text.encode(), headers)
+
+
 def listing() -> Json:
     """Every address, with a line on what it does."""
     addresses = {f"GET {name}": about for name, (_, about) in _READS.items() if name}
+    addresses["GET invoice.csv"] = "The same, with the columns of AWS's usage report."
     addresses |= {f"POST {name}": about for name, (_, about) in commands.COMMANDS.items()}
     addresses["POST agreements/AGREEMENT_ID/token"] = "A fresh registration token."
     for action in ACTIONS.values():

@@ -6,13 +6,17 @@ import urllib.request
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from billing.simulator.actions import ACTIONS
 from billing.simulator.client import ControlError
 from tests.simulator.conftest import NOON, PAYG
 
 
-def call(simulator, method, path, body=None):
-    request = urllib.request.Request(f"{simulator.url}/_simulator/{path}", method=method, data=body)
+def call(simulator, method, path, body=None, **headers):
+    url = f"{simulator.url}/_simulator/{path}"
+    request = urllib.request.Request(url, method=method, data=body, headers=headers)
     try:
         with urllib.request.urlopen(request) as response:
             return response.status, json.load(response)
@@ -54,6 +58,11 @@ def test_subscribe_answers_what_the_buyer_and_the_tests_need(shop):
         b'{"product_code": "reports-flex", "started_at": "0001-01-01T00:00:00Z"}',
         b'{"product_code": "reports-flex", "license_updated_after": -1}',
         b'{"product_code": "reports-flex", "license_updated_after": 1e300}',
+        b'{"product_code": "reports-flex", "license_updated_after": NaN}',
+        b'{"product_code": "reports-flex", "quantities": {"ratio": 1e999}}',
+        b'{"product_code": "reports-flex", "free_trail": true}',
+        b'{"product_code": "reports-flex", "free_trial": 1.5}',
+        b'{"product_code": "reports-flex", "private_offer": 1}',
     ],
     ids=lambda body: body[:90].decode(),
 )
@@ -62,6 +71,163 @@ def test_a_bad_subscription_is_a_400_that_says_why(shop, body):
     assert status == 400
     assert set(answer) == {"error"}
     assert shop.control.state()["agreements"] == []
+
+
+def test_a_typo_is_named_and_so_is_what_there_is(shop, license_):
+    status, answer = call(shop, "POST", "subscribe", b'{"product_code": "reports-flex", "free_trail": 1}')
+    assert status == 400
+    assert answer["error"].startswith("free_trail is not known here. It takes product_code, ")
+    for path in ("clock", "faults", "switches", "timings", "queues", "reset"):
+        status, answer = call(shop, "POST", path, b'{"typo": 1}')
+        assert (status, "typo" in answer["error"]) == (400, True)
+    path = f"agreements/{license_.agreement_id}"
+    for action in ("cancel", "token", "renew"):
+        assert call(shop, "POST", f"{path}/{action}", b'{"typo": 1}')[0] == 400
+    assert shop.control.state()["agreements"][0]["status"] == "ACTIVE"
+
+
+def test_every_address_is_listed_with_a_line_on_it(shop):
+    status, answer = call(shop, "GET", "")
+    assert status == 200
+    addresses = answer["addresses"]
+    assert all(about.endswith(".") for about in addresses.values())
+    for address in addresses:
+        method, path = address.split()
+        if method == "GET" and path != "invoice.csv":
+            assert call(shop, method, path)[0] == 200
+    assert "POST agreements/AGREEMENT_ID/opt_in" in addresses
+
+
+def test_pages_of_other_sites_may_not_drive_it(shop):
+    for method, path in (("POST", "reset"), ("DELETE", "faults")):
+        status, answer = call(shop, method, path, Origin="https://elsewhere.example")
+        assert (status, set(answer)) == (403, {"error"})
+    assert call(shop, "POST", "clock", Origin=shop.url)[0] == 200
+
+
+def test_products_can_be_read_and_posted_back(shop):
+    products = shop.control.products()
+    assert [product["code"] for product in products] == ["reports-flex", "reports-payg", "reports-legacy"]
+    assert products[0]["dimensions"][4]["price"] == "0.10"
+    for product in products:
+        shop.control.add_product(product)
+    assert shop.control.products() == products
+
+
+def test_the_invoice_is_also_a_csv(shop):
+    with urllib.request.urlopen(f"{shop.url}/_simulator/invoice.csv") as response:
+        assert response.headers["Content-Type"] == "text/csv; charset=utf-8"
+        assert response.read().decode() == shop.control.usage_report()
+
+
+class TestQueues:
+    @pytest.mark.parametrize(
+        "body",
+        [
+            {},
+            {"name": "a b"},
+            {"name": "mine", "receives": "sns"},
+            {"name": "mine", "receives": ["smoke"]},
+            {"name": "mine", "receives": [["sns"]]},
+            {"name": "mine", "visibility_seconds": -1},
+            {"name": "mine", "visibility_seconds": 1.5},
+            {"name": "mine", "max_receives": 0},
+            {"name": "mine", "max_receives": True},
+            {"name": "mine", "dead_letter_queue": "none"},
+            {"name": "marketplace-events", "dead_letter_queue": "marketplace-events"},
+        ],
+        ids=str,
+    )
+    def test_a_bad_queue_is_refused(self, shop, body):
+        status, answer = call(shop, "POST", "queues", json.dumps(body).encode())
+        assert (status, set(answer)) == (400, {"error"})
+        assert len(shop.control.state()["queues"]) == 2
+
+    @pytest.mark.parametrize(
+        ("path", "body"),
+        [
+            ("none/messages", {"body": "text"}),
+            ("marketplace-events/messages", {}),
+            ("marketplace-events/messages", {"body": ""}),
+            ("marketplace-events/messages", {"body": {"an": "object"}}),
+            ("marketplace-events/messages", {"body": "x" * (1024 * 1024 + 1)}),
+            ("marketplace-events/messages", {"body": "\ud800"}),
+            ("marketplace-events/explode", {}),
+        ],
+    )
+    def test_a_bad_message_is_refused(self, shop, path, body):
+        status, answer = call(shop, "POST", f"queues/{path}", json.dumps(body).encode())
+        assert (status, set(answer)) == (400, {"error"})
+
+
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+MEMBERS = (
+    "product_code",
+    "aws_account_id",
+    "quantities",
+    "free_trial",
+    "started_at",
+    "identity",
+    "channel_partner",
+    "auto_renew",
+    "on",
+    "now",
+    "advance_seconds",
+    "freeze",
+    "speed",
+    "offset_seconds",
+    "operation",
+    "fault",
+    "count",
+    "seconds",
+    "share",
+    "code",
+    "message",
+    "status",
+    "name",
+    "receives",
+    "visibility_seconds",
+    "max_receives",
+    "dead_letter_queue",
+    "body",
+    "private_offer",
+    "payment_fails",
+    "quotas",
+    "sns_body",
+    "disabled_regions",
+    "contract_term",
+    "dimensions",
+    "pricing",
+    "title",
+    "key",
+    "price",
+    "license_updated_after",
+)
+
+
+@given(data=st.data())
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_body_whatever_breaks_it(shop, data):
+    purchase = shop.control.subscribe("reports-flex")
+    paths = (
+        *("subscribe", "clock", "faults", "products", "switches", "timings", "queues"),
+        *(f"agreements/{purchase.agreement_id}/{action}" for action in (*ACTIONS, "token")),
+        "queues/marketplace-events/messages",
+        "queues/marketplace-events-dead/redrive",
+    )
+    path = data.draw(st.sampled_from(paths))
+    known = {"product_code": "reports-flex", "code": "p", "name": "q", "fault": "throttle", "on": True}
+    start = data.draw(st.dictionaries(st.sampled_from(list(known)), st.none()))
+    body = {name: known[name] for name in start}
+    body |= data.draw(st.dictionaries(st.sampled_from(MEMBERS), JSON_VALUES, max_size=3))
+    status, answer = call(shop, "POST", path, json.dumps(body).encode())
+    assert status in (200, 400), answer
+    assert status == 200 or set(answer) == {"error"}
+    assert call(shop, "GET", "state")[0] == 200
 
 
 def test_unknown_addresses_say_what_there_is(simulator):
