@@ -158,3 +158,55 @@ def test_an_empty_answer_can_be_ordered(shop, entitlements, license_):
     shop.control.fault("GetEntitlements", "empty")
     assert rows(entitlements) == []
     assert len(rows(entitlements)) == 4
+
+
+def test_a_page_token_is_of_no_use_to_another_query(shop, entitlements, license_):
+    first = entitlements.get_entitlements(ProductCode="reports-flex", MaxResults=1)
+    other = {"Filter": {"DIMENSION": ["sso"]}, "NextToken": first["NextToken"]}
+    assert refusal(entitlements, **other) == "InvalidParameterException"
+    assert len(rows(entitlements, NextToken=first["NextToken"], MaxResults=25)) == 3
+
+
+def test_a_walk_in_small_pages_meets_each_row_once(shop, entitlements):
+    for number in range(5):
+        shop.control.subscribe("reports-flex", aws_account_id=str(100000000000 + number))
+    shop.control.subscribe("reports-payg")
+    shop.control.advance(10)
+    for filters in ({}, {"CUSTOMER_AWS_ACCOUNT_ID": ["100000000004", "100000000002", "100000000004"]}):
+        query = {"ProductCode": "reports-flex", "MaxResults": 3, "Filter": filters}
+        seen, token = [], {}
+        while True:
+            page = entitlements.get_entitlements(**query, **token)
+            seen += [(row["LicenseArn"], row["Dimension"]) for row in page["Entitlements"]]
+            if "NextToken" not in page:
+                break
+            token = {"NextToken": page["NextToken"]}
+        assert len(seen) == len(set(seen)) == (8 if filters else 20)
+
+
+def test_an_empty_page_has_a_token_that_goes_on_where_the_call_stood(shop, entitlements, license_):
+    first = entitlements.get_entitlements(ProductCode="reports-flex", MaxResults=3)
+    shop.control.fault("GetEntitlements", "empty_page")
+    empty = entitlements.get_entitlements(ProductCode="reports-flex", NextToken=first["NextToken"])
+    assert empty["Entitlements"] == []
+    last = entitlements.get_entitlements(ProductCode="reports-flex", NextToken=empty["NextToken"])
+    dimensions = [row["Dimension"] for page in (first, last) for row in page["Entitlements"]]
+    assert dimensions == ["included_pages", "sso", "ratio", "tier"]
+
+
+def test_unknown_licenses_and_identifiers_find_nothing(shop, entitlements, license_):
+    for key in ("LICENSE_ARN", "CUSTOMER_IDENTIFIER", "CUSTOMER_AWS_ACCOUNT_ID"):
+        assert rows(entitlements, Filter={key: ["nobody"]}) == []
+
+
+def test_a_suspended_buyer_keeps_its_entitlements(shop, entitlements, license_):
+    shop.control.suspend(license_.agreement_id)
+    assert len(rows(entitlements)) == 4
+
+
+def test_both_licenses_of_a_renewal_show_while_both_live(shop, entitlements, license_):
+    renewed = shop.control.renew(license_.agreement_id)
+    shop.control.advance(10)
+    assert {row["LicenseArn"] for row in rows(entitlements)} == {license_.license_arn, renewed.license_arn}
+    shop.control.advance(timedelta(minutes=5))
+    assert {row["LicenseArn"] for row in rows(entitlements)} == {renewed.license_arn}
