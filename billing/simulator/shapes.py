@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Protocol
 
 from billing.simulator.errors import AwsError, ShapeViolation
@@ -160,6 +161,7 @@ class Structure:
         }
 
 
+@cache
 def _camel(name: str) -> str:
     return name[0].lower() + name[1:]
 
