@@ -1,8 +1,8 @@
 """One fixture: ``simulator``, a fresh AWS Marketplace on a free port of this machine for each test that asks.
 
 Use it with ``pytest_plugins = ["billing.simulator.pytest_plugin"]`` in the topmost conftest.py. It needs no
-Django settings and does not touch the environment; a test that wants unmodified SDKs pointed here does so with
-``simulator.endpoint_env``.
+Django settings and does not touch the environment; a test that wants unmodified SDKs pointed here does so
+with ``simulator.endpoint_env``.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from billing.simulator.errors import Refused
 from billing.simulator.pytest_plugin import RunningSimulator
 from billing.simulator.server import LARGEST_UPLOAD, THREADS, SimulatorServer
 from billing.simulator.state import State
+from tests.simulator import load
 from tests.simulator.conftest import PAYG
 
 ROOT = Path(__file__).parents[2]
@@ -198,6 +199,21 @@ class TestCommand:
             assert control.state()["clock"]["speed"] == 5
             body = urllib.request.urlopen(f"{control.url}/_simulator/switches").read()
             assert {s["name"]: s["value"] for s in json.loads(body)["switches"]}["quotas"] is False
+
+    def test_told_to_stop_under_load_it_keeps_what_it_answered(self, tmp_path):
+        path = tmp_path / "state"
+        with command(f"--state={path}", "--no-quotas") as (process, control):
+            control.add_product(load.PRODUCT)
+            posters = load.Posters(control.url, load.licenses(control, 3), threads=16, seed=3)
+            posters.start()
+            assert posters.first_answer.wait(30)
+            process.terminate()
+            assert process.wait(15) == 0
+            posters.stop()
+        assert posters.failures == []
+        with load.kept(path) as state:
+            billed = load.billed(state)
+        assert all(quantities == {billed[key]} for key, quantities in posters.promised.items())
 
     def test_others_are_let_in_when_that_is_asked_for_with_a_warning(self):
         with command("--host=0.0.0.0", "--allow-others", stderr=subprocess.PIPE) as (process, control):
