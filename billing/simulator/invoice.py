@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Literal
 
+from billing.simulator.catalog import Product
 from billing.simulator.clock import iso
 from billing.simulator.records import Agreement, BilledRecord
 from billing.simulator.shapes import Json
@@ -26,6 +27,7 @@ Usage = tuple[str, str, datetime]
 class Line:
     record: BilledRecord
     agreement: Agreement
+    product: Product
     metered_under: Literal["LicenseArn", "ProductCode"]
     price: Decimal
     """For one unit; 0 within a free trial."""
@@ -49,16 +51,15 @@ def lines(state: State) -> Iterator[Line]:
     with state.lock:
         records = list(state.billed.data.values())
         agreements = dict(state.agreements.data)
-        prices = {
-            (product.code, dimension.key): dimension.price
-            for product in state.products.values()
-            for dimension in product.dimensions.values()
-        }
+        products = dict(state.products.data)
     times = Counter(_usage(record) for record in records)
     repeated: dict[Usage, int] = {usage: 0 for usage, count in times.items() if count > 1}
     del times
     for record in records:
         agreement, usage = agreements[record.agreement_id], _usage(record)
+        product = products[agreement.product_code]
+        # A product listed anew may have lost the dimension.
+        dimension = product.dimensions.get(record.key[3])
         billed_twice = usage in repeated
         if billed_twice:
             repeated[usage] += 1
@@ -66,8 +67,9 @@ def lines(state: State) -> Iterator[Line]:
         yield Line(
             record=record,
             agreement=agreement,
+            product=product,
             metered_under="LicenseArn" if record.key[1] == agreement.license_arn else "ProductCode",
-            price=Decimal(0) if on_trial else prices.get((agreement.product_code, record.key[3]), Decimal(0)),
+            price=dimension.price if dimension and not on_trial else Decimal(0),
             billing=repeated[usage] if billed_twice else 1,
             billed_twice=billed_twice,
         )

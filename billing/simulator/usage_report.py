@@ -13,7 +13,6 @@ import csv
 import io
 from collections.abc import Iterator
 
-from billing.simulator.catalog import Product
 from billing.simulator.clock import iso
 from billing.simulator.invoice import Line, lines, plain
 from billing.simulator.records import SELLER_ACCOUNT_ID
@@ -52,8 +51,6 @@ def csv_text(state: State) -> str:
 
 def csv_lines(state: State) -> Iterator[str]:
     """The header, then a line for each billed record in the order of acceptance."""
-    with state.lock:
-        products = dict(state.products.data)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -61,12 +58,12 @@ def csv_lines(state: State) -> Iterator[str]:
         yield buffer.getvalue()
         buffer.seek(0)
         buffer.truncate()
-        writer.writerow(_row(line, products[line.agreement.product_code]))
+        writer.writerow(_row(line))
     yield buffer.getvalue()
 
 
-def _row(line: Line, product: Product) -> tuple[object, ...]:
-    agreement, record = line.agreement, line.record
+def _row(line: Line) -> tuple[object, ...]:
+    agreement, record, product = line.agreement, line.record, line.product
     region, _, account, dimension, hour = record.key
     unit = product.dimensions[dimension].unit if dimension in product.dimensions else ""
     return (
