@@ -14,10 +14,10 @@ from billing.simulator.state import State
 Tone = Literal["good", "waiting", "bad", "plain"]
 _WHY = {
     "CANCELLED": "the buyer cancelled",
-    "EXPIRED": "its term was over",
+    "EXPIRED": "its term is over",
     "TERMINATED": "AWS terminated it",
-    "RENEWED": "a renewal followed it",
-    "REPLACED": "another agreement replaced it",
+    "RENEWED": "a renewal follows it",
+    "REPLACED": "another agreement replaces it",
 }
 INTENTS = {"NEW": "First purchase", "RENEW": "Renewal", "REPLACE": "Replacement"}
 
@@ -102,6 +102,7 @@ def story(product: Product, agreement: Agreement, now: datetime) -> list[Json]:
         (agreement.trial_ends_at, "The free trial is over"),
         (agreement.advisory_issued_at, "AWS issued an advisory"),
         *((moment, _amended(product, quantities)) for moment, quantities in agreement.quantities[1:]),
+        (agreement.ends_at if agreement.ended_at is None else None, "The term is over"),
         (agreement.ended_at, _ends(agreement)),
         (agreement.deprovisioned_at, "The license is taken away; the final metering hour opens"),
         (agreement.metering_closes_at, "The final metering hour is over: usage is refused from now on"),
@@ -112,8 +113,6 @@ def story(product: Product, agreement: Agreement, now: datetime) -> list[Json]:
 
 
 def _ends(agreement: Agreement) -> str:
-    if agreement.auto_renew and agreement.ended_status == "EXPIRED":
-        return "The term is over"
     return f"The agreement ends: {_WHY.get(agreement.ended_status, agreement.ended_status.lower())}"
 
 
