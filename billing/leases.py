@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
+from django.db import connection
 from django.db.models import DateTimeField, ExpressionWrapper, F, Value
 from django.db.models.functions import Now
 
@@ -59,11 +60,14 @@ class Held:
 def hold(name: str, *, length: timedelta) -> Iterator[Held | None]:
     """Hold the lease for the block, or get None because another runner does."""
     held = _acquire(name, length)
+    if held is None:
+        yield None
+        return
     try:
-        yield held
+        with _no_transaction_outlives(length):
+            yield held
     finally:
-        if held is not None:
-            _release(held)
+        Lease.objects.filter(name=held.name, token=held.token).update(expires_at=Now())
 
 
 def first_in(name: str, *, length: timedelta) -> Held | None:
@@ -71,8 +75,21 @@ def first_in(name: str, *, length: timedelta) -> Held | None:
     return _acquire(name, length)
 
 
-def _release(held: Held) -> None:
-    Lease.objects.filter(name=held.name, token=held.token).update(expires_at=Now())
+@contextmanager
+def _no_transaction_outlives(length: timedelta) -> Iterator[None]:
+    """PostgreSQL ends what a stopped process left half done: the next runner would wait for its locks."""
+    if connection.vendor != "postgresql":
+        yield
+        return
+    with connection.cursor() as cursor:
+        milliseconds = int(length.total_seconds() * 750)
+        cursor.execute("SET idle_in_transaction_session_timeout = %s", [milliseconds])
+    try:
+        yield
+    finally:
+        if connection.is_usable():
+            with connection.cursor() as cursor:
+                cursor.execute("RESET idle_in_transaction_session_timeout")
 
 
 def _acquire(name: str, length: timedelta) -> Held | None:

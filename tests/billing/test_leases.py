@@ -1,10 +1,11 @@
 """One runner at a time, known by its token."""
 
 import threading
+import time
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import InternalError, OperationalError, connection, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
@@ -98,3 +99,50 @@ def test_the_time_is_the_databases(db):
     with leases.hold("job", length=LONG):
         assert Lease.objects.filter(expires_at__gt=Now(), expires_at__lte=Now() + LONG).count() == 1
         assert Lease.objects.filter(token=F("token")).get().holder
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+def test_a_transaction_left_open_by_a_stopped_runner_ends_before_its_lease():
+    def timeout():
+        with connection.cursor() as cursor:
+            cursor.execute("SHOW idle_in_transaction_session_timeout")
+            return cursor.fetchone()[0]
+
+    before = timeout()
+    with leases.hold("job", length=LONG):
+        assert timeout() == "90s"
+        with leases.hold("job", length=LONG):
+            assert timeout() == "90s"
+    assert timeout() == before
+
+    def sleeps_past_it():
+        with leases.hold("job", length=timedelta(seconds=0.4)) as held, transaction.atomic():
+            held.renew()
+            time.sleep(1)
+            held.renew()
+
+    with pytest.raises((InternalError, OperationalError)):  # by where it notices
+        sleeps_past_it()
+    connection.close()
+    with leases.hold("job", length=LONG) as following:
+        assert following is not None
+
+
+def test_who_comes_first_has_it_for_all_of_the_time(db):
+    assert leases.first_in("bell", length=LONG) is not None
+    assert leases.first_in("bell", length=LONG) is None
+    run_out("bell")
+    assert leases.first_in("bell", length=LONG) is not None
+
+
+def test_a_lease_is_fresh_until_three_quarters_of_it_are_over(db, monkeypatch):
+    now = [1000.0]
+    monkeypatch.setattr(leases, "_clock", lambda: now[0])
+    with leases.hold("job", length=LONG) as held:
+        for seconds, fresh in ((89, True), (1, False), (600, False)):
+            now[0] += seconds
+            assert held.is_fresh is fresh
+        held.renew()
+        assert held.is_fresh
+        assert held.age == timedelta(0)
