@@ -166,6 +166,18 @@ TRIGGERS: tuple[Trigger, ...] = (
         "UPDATE",
         "OLD.state = 'accepted' AND NEW.state <> 'accepted'",
     ),
+    Trigger(
+        MeteringRecord,
+        "metering_record_given_up_is_final",
+        "UPDATE",
+        "OLD.state IN ('void', 'written_off') AND NEW.state <> OLD.state",
+    ),
+    Trigger(
+        MeteringRecord,
+        "metering_record_in_doubt_is_not_given_up",
+        "UPDATE",
+        "OLD.state = 'in_doubt' AND NEW.state IN ('void', 'written_off', 'held')",
+    ),
     _never_deleted(MeteringRecord, "metering_record_never_deleted"),
     _metered_twice(),
     _write_once(
