@@ -436,3 +436,31 @@ class TestOptIn:
         purchase = shop.control.subscribe("reports-legacy")
         with pytest.raises(ControlError, match="not active yet"):
             shop.control.opt_in(purchase.agreement_id)
+
+
+class TestRefusals:
+    def test_an_empty_amendment_says_what_it_takes(self, shop, license_):
+        with pytest.raises(ControlError, match="how many there are to be"):
+            shop.control.amend(license_.agreement_id, {})
+
+    def test_a_switch_of_renewal_says_which_way(self, shop, license_):
+        with pytest.raises(ControlError, match='Say {"on": true}'):
+            shop.control._act(license_.agreement_id, "auto_renew")
+
+    def test_speed_is_above_zero(self, shop):
+        with pytest.raises(ControlError, match="above 0"):
+            shop.control.set_speed(0)
+
+
+def test_an_amendment_of_what_was_never_paid_activates_nothing(shop):
+    unpaid = shop.control.subscribe("reports-flex", payment_fails=True, license_updated_after=60)
+    shop.control.amend(unpaid.agreement_id, {"included_pages": 200})
+    shop.control.advance(3600)
+    assert agreement(shop, unpaid)["license_active"] is False
+
+
+def test_a_license_beside_a_legacy_purchase_is_not_in_its_way(shop, legacy):
+    shop.control.opt_in(legacy.agreement_id)
+    again = shop.control.subscribe("reports-legacy", aws_account_id=legacy.aws_account_id)
+    assert again.customer_identifier == legacy.customer_identifier
+    assert again.agreement_id != legacy.agreement_id
