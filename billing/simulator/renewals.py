@@ -23,12 +23,12 @@ def renew(state: State, agreement: Agreement, *, quantities: Mapping[str, object
     """Renew it now for another term, with other quantities if given; returns the agreement that follows."""
     now = whole_second(state.clock.now())
     bought = _bought(state, agreement, quantities)
+    endings.withdraw(state, agreement)
     if agreement.identity == "license":
         return _succeed(state, agreement, "RENEW", bought, offered=agreement, at=now)
     assert agreement.ends_at is not None
     effective_at = now + state.timings.license_updated
     ends_at = agreement.ends_at + state.timings.contract_term
-    endings.withdraw(state, agreement)
     _run_on(state, agreement, bought=(effective_at, bought), ends_at=ends_at, told_at=effective_at)
     return state.agreement(agreement.agreement_id)
 
@@ -41,12 +41,12 @@ def replace_offer(
     bought = _bought(state, agreement, quantities)
     private_offer = private_offer or agreement.resale_authorization_id is not None
     offer_id = purchases.new_offer_id(private=private_offer)
+    endings.withdraw(state, agreement)
     if agreement.identity == "license":
         offered = replace(agreement, offer_id=offer_id, private_offer=private_offer)
         return _succeed(state, agreement, "REPLACE", bought, offered=offered, at=now)
     effective_at = now + state.timings.license_updated
     ends_at = now + state.timings.contract_term
-    endings.withdraw(state, agreement)
     agreement = replace(agreement, offer_id=offer_id, private_offer=private_offer, trial_ends_at=None)
     # An accepted offer of an agreement sends subscribe-success again, with the new offer (§4.1).
     sns.notification(state, agreement, sns.SUBSCRIBE_SUCCESS, due=effective_at)
@@ -106,7 +106,6 @@ def _succeed(
         metering_closes_at=None,
     )
     purchases.announce(state, new, created_after=timings.agreement_created)
-    endings.withdraw(state, old)
     # Told after Created, so that the old agreement's end finds its successor known.
     endings.end(state, old, status=endings.SUCCEEDED[intent], at=at, told_after=timings.agreement_created)
     endings.plan(state, new, since=at)
