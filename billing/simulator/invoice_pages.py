@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -38,6 +37,7 @@ class _Survey:
 
     sums: dict[tuple[str, str], _Sum] = field(default_factory=dict)
     by_hour: dict[str, dict[datetime, Decimal]] = field(default_factory=dict)
+    regions: set[str] = field(default_factory=set)
 
 
 def invoice(state: State, request: Request) -> Response:
@@ -74,8 +74,6 @@ def invoice(state: State, request: Request) -> Response:
     lines = list(reversed(chosen[max(first, 0) : max(last, 0)]))
     shown_totals = part(request, len(totals), size=TOTALS_SHOWN)
     charted = max(survey.by_hour, key=lambda name: len(survey.by_hour[name]), default="")
-    wanted = {_usage(record) for record in lines}
-    times = Counter(usage for record in everything if (usage := _usage(record)) in wanted)
     context = {
         "is_empty": not everything,
         "is_filtered": bool(agreement_id or dimension),
@@ -91,7 +89,15 @@ def invoice(state: State, request: Request) -> Response:
             for name in sorted(survey.by_hour)
             if name != charted
         ],
-        "lines": [_line(record, agreements, titles, times[_usage(record)] > 1) for record in lines],
+        "lines": [
+            _line(
+                record,
+                agreements,
+                titles,
+                _is_billed_twice(state, record, agreements[record.agreement_id], survey.regions),
+            )
+            for record in lines
+        ],
         "part": shown,
     }
     return page(state, "invoice", context)
@@ -110,21 +116,22 @@ def usage_of(state: State, agreement_id: str) -> list[Json]:
 def _survey(records: Sequence[BilledRecord], agreements: dict[str, Agreement]) -> _Survey:
     found = _Survey()
     for record in records:
-        dimension, hour = record.key[3], record.key[4]
+        region, _, _, dimension, hour = record.key
+        found.regions.add(region)
         total = found.sums.get((record.agreement_id, dimension))
         if total is None:
             total = found.sums[record.agreement_id, dimension] = _Sum()
         total.quantity += record.quantity
         total.records += 1
-        if _is_trial(agreements[record.agreement_id], record.timestamp):
+        if _is_trial(agreements[record.agreement_id], hour):
             total.on_trial += record.quantity
         hours = found.by_hour.setdefault(dimension, {})
         hours[hour] = hours.get(hour, Decimal(0)) + record.quantity
     return found
 
 
-def _is_trial(agreement: Agreement, timestamp: datetime) -> bool:
-    return agreement.trial_ends_at is not None and timestamp < agreement.trial_ends_at
+def _is_trial(agreement: Agreement, hour: datetime) -> bool:
+    return agreement.trial_ends_at is not None and hour < agreement.trial_ends_at
 
 
 def _prices(state: State) -> dict[tuple[str, str], Decimal]:
@@ -135,9 +142,16 @@ def _prices(state: State) -> dict[tuple[str, str], Decimal]:
     }
 
 
-def _usage(record: BilledRecord) -> tuple[str, str, datetime]:
-    """Two records of it, under license and product code or from two Regions, bill the same usage twice."""
-    return record.agreement_id, record.key[3], record.key[4]
+def _is_billed_twice(state: State, record: BilledRecord, agreement: Agreement, regions: set[str]) -> bool:
+    """Whether the same usage was also billed under license or product code, or from another Region."""
+    _, _, account, dimension, hour = record.key
+    names = {record.key[1], agreement.license_arn or record.key[1], agreement.product_code}
+    found = [
+        state.billed.data.get((region, name, account, dimension, hour))
+        for region in regions
+        for name in names
+    ]
+    return sum(other is not None and other.agreement_id == record.agreement_id for other in found) > 1
 
 
 def _total(
@@ -181,7 +195,7 @@ def _line(
         "url": url("subscriptions", record.agreement_id),
         "dimension": dimension,
         "quantity": plain(record.quantity),
-        "is_trial": _is_trial(agreement, record.timestamp),
+        "is_trial": _is_trial(agreement, hour),
         "billed_twice": billed_twice,
         "allocations": [
             {
