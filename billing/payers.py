@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from accounts.models import Organization
 from billing.aws.limits import METERING_WINDOW
 from billing.aws.window import HOUR, accepted_until, hour_of
-from billing.models import Agreement, Dimension, UsageEvent
+from billing.models import Agreement, Dimension, Product, UsageEvent
 from billing.usage_rules import AmbiguousAgreement, UsageRefused
 
 Disposition = UsageEvent.Disposition
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 def agreements_with(organization: Organization, dimension: str) -> list[Agreement]:
@@ -31,7 +32,29 @@ class Place(NamedTuple):
 
     agreement_id: int
     dimension_id: int
-    disposition: Disposition
+    disposition: str
+
+
+class _Purchase(NamedTuple):
+    """Of an agreement, what decides."""
+
+    pk: int
+    organization_id: int
+    product_id: int
+    activated_at: datetime | None
+    ended_at: datetime | None
+    metering_closes_at: datetime | None
+
+
+class _Term(NamedTuple):
+    """When an agreement meters a dimension: from ``start``, before ``end``. AWS refuses what is older."""
+
+    start: datetime
+    end: datetime
+    oldest: datetime
+    billable: Place
+    too_late: Place
+    outside: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,27 +62,21 @@ class Candidates:
     """The agreements that may pay for uses of one dimension, the newest first."""
 
     dimension: str
-    agreements: Sequence[tuple[Agreement, int]]  # with the id of the dimension
-    now: datetime
-    oldest: datetime  # what occurred before it is too late for AWS
+    terms: Sequence[_Term]
 
     def place(self, instant: datetime) -> Place:
         """Raises AmbiguousAgreement when several were active at that instant."""
-        active = [each for each in self.agreements if each[0].is_metered_at(instant)]
+        active = [term for term in self.terms if term.start <= instant < term.end]
+        if not active:
+            # None was active then: the newest keeps the usage, outside of its time.
+            return self.terms[0].outside
         if len(active) > 1:
             raise AmbiguousAgreement(
                 f"agreement: {len(active)} active agreements have the dimension {self.dimension!r}; "
                 "say which one."
             )
-        if not active:
-            # None was active then: the newest keeps the usage, outside of its time.
-            agreement, dimension_id = self.agreements[0]
-            return Place(agreement.pk, dimension_id, Disposition.OUTSIDE_AGREEMENT)
-        agreement, dimension_id = active[0]
-        closes_at = agreement.metering_closes_at
-        if instant < self.oldest or (closes_at is not None and self.now >= closes_at):
-            return Place(agreement.pk, dimension_id, Disposition.TOO_LATE)
-        return Place(agreement.pk, dimension_id, Disposition.BILLABLE)
+        term = active[0]
+        return term.too_late if instant < term.oldest else term.billable
 
 
 class Payers:
@@ -71,12 +88,12 @@ class Payers:
     def __init__(self, organizations: Collection[int], *, now: datetime) -> None:
         self._now = now
         self._oldest = oldest_accepted(now)
-        self._bought: dict[int, list[Agreement]] = defaultdict(list)
-        products = set()
-        for agreement in Agreement.objects.filter(organization__in=organizations).select_related("product"):
-            assert agreement.organization_id is not None
-            self._bought[agreement.organization_id].append(agreement)
-            products.add(agreement.product_id)
+        self._bought: dict[int, list[_Purchase]] = defaultdict(list)
+        bought = Agreement.objects.filter(organization__in=organizations)
+        for row in bought.values_list(*_Purchase._fields):
+            purchase = _Purchase(*row)
+            self._bought[purchase.organization_id].append(purchase)
+        products = {purchase.product_id for each in self._bought.values() for purchase in each}
         self._dimensions = {
             (dimension.product_id, dimension.key): dimension
             for dimension in Dimension.objects.filter(product__in=products)
@@ -92,30 +109,46 @@ class Payers:
             given = [each for each in bought if each.pk == pk]
             if not given:
                 raise UsageRefused("agreement: belongs to another organization.")
-            found = [(given[0], self._metered(given[0], dimension).pk)]
+            found = [self._term(given[0], self._metered(given[0], dimension))]
         else:
             found = [
-                (each, known.pk)
+                self._term(each, known)
                 for each in bought
                 if (known := self._dimensions.get((each.product_id, dimension))) is not None
                 and known.kind == Dimension.Kind.METERED
             ]
         if not found:
-            buyer = f"organization {organization}" if isinstance(organization, int) else organization
+            if isinstance(organization, int):
+                organization = Organization.objects.filter(pk=organization).first() or organization
             raise UsageRefused(
-                f"dimension: no product that {buyer} bought has the metered dimension {dimension!r}."
+                f"dimension: no product that {organization} bought has the metered dimension {dimension!r}."
             )
-        return Candidates(dimension, found, self._now, self._oldest)
+        return Candidates(dimension, found)
 
-    def _metered(self, agreement: Agreement, key: str) -> Dimension:
-        found = self._dimensions.get((agreement.product_id, key))
+    def _metered(self, purchase: _Purchase, key: str) -> Dimension:
+        found = self._dimensions.get((purchase.product_id, key))
         if found is None:
-            raise UsageRefused(
-                f"dimension: {agreement.product} has no dimension {key!r}. Names are case-sensitive."
-            )
+            product = Product.objects.get(pk=purchase.product_id)
+            raise UsageRefused(f"dimension: {product} has no dimension {key!r}. Names are case-sensitive.")
         if found.kind != Dimension.Kind.METERED:
             raise UsageRefused(f"dimension: {key!r} is bought ahead, not metered.")
         return found
+
+    def _term(self, purchase: _Purchase, dimension: Dimension) -> _Term:
+        billable, too_late, outside = (
+            Place(purchase.pk, dimension.pk, disposition)
+            for disposition in (Disposition.BILLABLE, Disposition.TOO_LATE, Disposition.OUTSIDE_AGREEMENT)
+        )
+        closes_at = purchase.metering_closes_at
+        is_closed = closes_at is not None and closes_at <= self._now
+        return _Term(
+            purchase.activated_at or _NEVER,
+            purchase.ended_at or _NEVER,
+            _NEVER if is_closed else self._oldest,
+            billable,
+            too_late,
+            outside,
+        )
 
 
 def oldest_accepted(now: datetime) -> datetime:

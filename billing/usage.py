@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from accounts.models import Organization
 from billing import audit, customers
+from billing.bulk_usage import KnownUse, Refusal, Report, Use, record_many
 from billing.models import UsageEvent
 from billing.payers import agreements_with
 from billing.recording import record
@@ -22,10 +23,15 @@ __all__ = [
     "AlreadyMetered",
     "AmbiguousAgreement",
     "KeyReused",
+    "KnownUse",
+    "Refusal",
+    "Report",
     "UsageRefused",
+    "Use",
     "agreements_with",
     "cancel",
     "record",
+    "record_many",
 ]
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from django.core.exceptions import ValidationError
@@ -13,6 +13,7 @@ from billing.aws import limits
 from billing.models import QuantityField, UsageEvent
 
 _QUANTITY = QuantityField()
+SINCE = datetime(2016, 1, 1, tzinfo=UTC)  # metering did not exist before; PostgreSQL's years have other ends
 _FUTURE_TOLERANCE = timedelta(minutes=5)  # clocks differ between the machines that record
 MAX_KEY_LENGTH = UsageEvent._meta.get_field("key").max_length or 0
 
@@ -84,6 +85,8 @@ def check_instant(occurred_at: object, *, now: datetime) -> None:
         raise UsageRefused("occurred_at: has no time zone. Use timezone.now(), or give it UTC.")
     if occurred_at > now + _FUTURE_TOLERANCE:
         raise UsageRefused(f"occurred_at: {occurred_at.isoformat()} is in the future.")
+    if occurred_at < SINCE:
+        raise UsageRefused(f"occurred_at: {occurred_at.isoformat()} is before there was any usage.")
 
 
 def _is_storable(text: str) -> bool:
