@@ -39,8 +39,8 @@ class Simulator:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         try:
             request = Request.read(environ)
-        except BodyTooLarge:
-            response = json_response({"error": "The request body is too large"}, status=413)
+        except BodyTooLarge as error:
+            response = _too_large(error.request)
         else:
             response = self._answer_and_save(request)
         return response.send(start_response)
@@ -76,21 +76,30 @@ def _is_control(request: Request) -> bool:
     return request.path.startswith(control.PREFIX)
 
 
+def _too_large(request: Request) -> Response:
+    if wire.is_for_aws(request) and not _is_control(request):
+        return _for_sdk(request, 413, "RequestEntityTooLargeException", "The request body is too large.")
+    return json_response({"error": "The request body is too large"}, status=413)
+
+
 def _broken(request: Request) -> Response:
     """AWS's unmodelled InternalFailure for SDKs, which they retry; JSON for scripts, a page for people."""
     if _is_control(request):
         text = "The simulator failed, and what was asked may not be kept. Its log says why."
         return json_response({"error": text}, status=500)
     if wire.is_for_aws(request):
-        protocol = CBOR if request.path.startswith("/service/") else JSON_1_1
-        error = {
-            "__type": "com.amazon.coral.service#InternalFailure",
-            "message": "The request processing has failed because of an unknown error.",
-        }
-        headers = (
-            ("Content-Type", protocol.content_type),
-            ("x-amzn-RequestId", str(uuid.uuid4())),
-            *protocol.headers,
-        )
-        return Response(500, protocol.write(error), headers)
+        text = "The request processing has failed because of an unknown error."
+        return _for_sdk(request, 500, "InternalFailure", text)
     return Response(500, _BROKEN_PAGE, (("Content-Type", "text/html; charset=utf-8"),))
+
+
+def _for_sdk(request: Request, status: int, code: str, message: str) -> Response:
+    """An error of the front door, before any service was asked."""
+    protocol = CBOR if request.path.startswith("/service/") else JSON_1_1
+    error = {"__type": f"com.amazon.coral.service#{code}", "message": message}
+    headers = (
+        ("Content-Type", protocol.content_type),
+        ("x-amzn-RequestId", str(uuid.uuid4())),
+        *protocol.headers,
+    )
+    return Response(status, protocol.write(error), headers)

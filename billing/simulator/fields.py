@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -16,7 +17,9 @@ LONGEST_SECONDS = 1000 * 366 * 24 * 3600
 
 def read(raw: bytes) -> Json:
     try:
-        body = json.loads(raw or b"{}", parse_constant=_no_constant)
+        body = json.loads(raw or b"{}", parse_constant=_no_constant, parse_float=_finite)
+        # Half a surrogate pair is a text in Python, but no answer could carry it.
+        json.dumps(body, ensure_ascii=False).encode()
     except (ValueError, RecursionError):
         raise Refused("The body is not JSON") from None
     if not isinstance(body, dict):
@@ -26,6 +29,13 @@ def read(raw: bytes) -> Json:
 
 def _no_constant(constant: str) -> Any:
     raise ValueError(f"{constant} is not JSON")
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number} is larger than any number here")
+    return value
 
 
 def only(body: Json, *known: str) -> None:

@@ -1,10 +1,9 @@
 """The invoice as CSV, its columns named as AWS's "Marketplace Usage dataset" names them.
 
-That is folder marketplace_daily_usage_report of a seller's data subscription, see
-https://docs.aws.amazon.com/marketplace/latest/userguide/data-subscriptions-dataset-usage.html; the names of
-usage, revenue and agreement columns are those of AWS's usage report query over the seller data feeds.
-Of its columns those are here that the simulator can fill. AWS sums usage by day and has no license: what a
-comparison by license and hour needs stands last, and begins with ``simulator_``.
+That is folder marketplace_daily_usage_report of a seller's data subscription (Seller Guide, page
+data-subscriptions-dataset-usage). The names of accounts and line items were read there; those of usage,
+revenue and agreements come from a public query over the same dataset (unconfirmed). AWS sums usage by day and
+tells no license: what a comparison by license and hour needs stands last, and begins with ``simulator_``.
 """
 
 from __future__ import annotations

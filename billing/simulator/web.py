@@ -19,6 +19,10 @@ StartResponse = Callable[..., Any]
 class BodyTooLarge(Exception):
     """Nobody sends AWS this much in one request."""
 
+    def __init__(self, request: Request) -> None:
+        super().__init__("The request body is too large")
+        self.request = request
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -30,9 +34,10 @@ class Request:
 
     @classmethod
     def read(cls, environ: Environ) -> Request:
+        """Raises BodyTooLarge, which carries the request without its body."""
         length = int(environ.get("CONTENT_LENGTH") or 0)
         if length > LARGEST_BODY:
-            raise BodyTooLarge
+            raise BodyTooLarge(cls.read({**environ, "CONTENT_LENGTH": "0"}))
         # WSGI hands paths over as Latin-1; the browser sent UTF-8.
         path = environ.get("PATH_INFO", "").encode("latin-1").decode("utf-8", "replace") or "/"
         return cls(

@@ -230,6 +230,18 @@ def test_no_body_whatever_breaks_it(shop, data):
     assert call(shop, "GET", "state")[0] == 200
 
 
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "1e999", "-1e999"])
+def test_a_number_beyond_every_number_is_refused(shop, number):
+    body = f'{{"future_tolerance_seconds": {number}}}'.encode()
+    status, answer = call(shop, "POST", "switches", body)
+    assert (status, answer) == (400, {"error": "The body is not JSON"})
+    assert shop.control.switches()["future_tolerance_seconds"] == 0
+
+
+def test_half_a_character_is_refused(shop):
+    assert call(shop, "POST", "products", b'{"code": "a", "title": "\\ud800"}')[0] == 400
+
+
 def test_unknown_addresses_say_what_there_is(simulator):
     for method, path in (("GET", "nothing"), ("POST", "state"), ("PUT", "clock"), ("DELETE", "state")):
         status, answer = call(simulator, method, path)

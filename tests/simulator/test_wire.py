@@ -106,9 +106,10 @@ def test_unsigned_and_wrongly_signed_calls_are_refused(post):
 
 
 def test_a_body_no_service_takes_is_refused(post):
-    status, _, body = post(b" " * (5 * 1024 * 1024))
+    status, headers, body = post(b" " * (5 * 1024 * 1024))
     assert status == 413
-    assert "too large" in body["error"]
+    assert body["__type"].endswith("#RequestEntityTooLargeException")
+    assert "x-amzn-requestid" in {name.lower() for name in headers}
 
 
 def test_a_content_type_of_another_protocol_is_refused(post):
