@@ -1,0 +1,155 @@
+"""How much of a record its allowance covers, now and as the timeline was known when it closed.
+
+Billed overage is never credited and covered usage never billed later, so a record that follows the timeline
+known at its closing is right, even where AWS told afterwards that something had changed before. Rows do not
+say when they were learned; the audit trail does (``entitlements_changed``, at the instant the reading began).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import ROUND_DOWN, Decimal
+
+from billing.models import AuditEvent, Entitlement, MeteringRecord
+from billing.reconciliation.exact import millionths
+from billing.reconciliation.reading import Account
+
+_HOUR = timedelta(hours=1)
+_MOST = Decimal(10**12)
+_DOUBT = timedelta(minutes=15)  # a closing's clock stands at its start; it may read what was learned later
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A value in force from ``start`` until ``end``, and when we learned of either."""
+
+    amount: int
+    start: datetime
+    end: datetime | None
+    opened: datetime
+    closed: datetime | None
+
+
+class Pools:
+    """What the records of one agreement drew on its allowances, in the order in which they were closed."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        # Of a pool: month, what was drawn, and when that was given back (void).
+        self._drawn: dict[int, list[tuple[datetime, int, datetime | None]]] = defaultdict(list)
+        self._rows: dict[str, list[_Row]] = {}
+
+    def draw(self, record: MeteringRecord) -> None:
+        pool = record.dimension.included_by_id
+        if pool is not None and record.included:
+            freed = record.settled_at if record.state == "void" else None
+            if record.state != "void" or freed is not None:
+                self._drawn[pool].append((_month(record.hour), millionths(record.included), freed))
+
+    def spent_before(self, record: MeteringRecord) -> tuple[int, int]:
+        """Least and most that earlier records drew: they differ when one was voided at that very moment."""
+        pool = record.dimension.included_by_id
+        if pool is None:
+            return 0, 0
+        drawn = self._drawn[pool]
+        if record.dimension.allowance_period == "month":
+            month = _month(record.hour)
+            drawn = [each for each in drawn if each[0] == month]
+        closed_at = record.closed_at
+        kept = [(amount, freed) for _, amount, freed in drawn]
+        least = sum(amount for amount, freed in kept if freed is None or freed > closed_at)
+        return least, sum(amount for amount, freed in kept if freed is None or freed >= closed_at)
+
+    def included(self, record: MeteringRecord, used: int, spent: tuple[int, int]) -> Sequence[int]:
+        """What may be covered by the timeline of today."""
+        return self._covered(record, used, spent, [self._allowance(record, known_at=None)])
+
+    def included_as_known(self, record: MeteringRecord, used: int, spent: tuple[int, int]) -> Sequence[int]:
+        """What may be covered by the timeline as it was known when the record closed, or soon after."""
+        if record.dimension.included_by is None:
+            return []
+        closed_at, until = record.closed_at, record.closed_at + _DOUBT
+        rows = self._timeline(record.dimension.included_by.key)
+        learned = {at for row in rows for at in (row.opened, row.closed) if at is not None}
+        moments = [closed_at, *(at for at in learned if closed_at - _DOUBT <= at <= until)]
+        if not any(at >= closed_at - _DOUBT for at in learned) and self._account.agreement.ended_at is None:
+            return []  # nothing has changed since: the timeline of today is the one that counted
+        # The agreement's end may have been told later, too.
+        allowances = [
+            self._allowance(record, known_at=moment, ended=ended)
+            for moment in [*moments, None]
+            for ended in (True, False)
+        ]
+        return self._covered(record, used, spent, allowances)
+
+    def _covered(
+        self, record: MeteringRecord, used: int, spent: tuple[int, int], allowances: Sequence[int]
+    ) -> Sequence[int]:
+        if record.dimension.included_by_id is None:
+            return [0]
+        return [
+            min(used, max(0, allowance - each)) for allowance in allowances for each in sorted(set(spent))
+        ]
+
+    def _allowance(self, record: MeteringRecord, *, known_at: datetime | None, ended: bool = True) -> int:
+        """The greatest value in force at any moment of the hour; after the end, that of the end."""
+        if record.dimension.included_by is None:
+            return 0
+        start, end = record.hour, record.hour + _HOUR
+        ended_at = self._account.agreement.ended_at
+        if ended and ended_at is not None:
+            # What ended with the agreement was in force until then.
+            start = min(start, ended_at - timedelta(microseconds=1))
+        greatest = 0
+        for row in self._timeline(record.dimension.included_by.key):
+            row_end = row.end
+            if known_at is not None:
+                if row.opened > known_at:
+                    continue
+                if row.closed is not None and row.closed > known_at:
+                    row_end = None
+            if row.start < end and (row_end is None or row_end > start):
+                greatest = max(greatest, row.amount)
+        return greatest
+
+    def _timeline(self, key: str) -> list[_Row]:
+        if key not in self._rows:
+            self._rows[key] = list(self._learned(key))
+        return self._rows[key]
+
+    def _learned(self, key: str) -> Iterator[_Row]:
+        rows = [row for row in self._account.entitlements if row.dimension_key == key]
+        if not rows:
+            return
+        links = AuditEvent.objects.filter(
+            stream=f"agreement:{self._account.agreement.pk}", action="entitlements_changed"
+        ).order_by("sequence")
+        openings: list[datetime] = []
+        closings: list[datetime] = []
+        for data, at in links.values_list("data", "occurred_at"):
+            change = data.get("changes", {}).get(key)
+            if change in ("opened", "changed"):
+                openings.append(at)
+            if change in ("closed", "changed"):
+                closings.append(at)
+        for number, row in enumerate(rows):
+            opened = openings[number] if number < len(openings) else row.valid_from
+            closed = closings[number] if number < len(closings) else row.valid_to
+            yield _Row(_amount(row), row.valid_from, row.valid_to, opened, closed)
+
+
+def _month(hour: datetime) -> datetime:
+    return hour.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
+def _amount(row: Entitlement) -> int:
+    if row.integer_value is not None:
+        value = Decimal(row.integer_value)
+    elif row.double_value is not None:
+        value = Decimal(repr(row.double_value))
+    else:
+        value = Decimal(1 if row.boolean_value else 0)
+    return max(0, millionths(min(value, _MOST).quantize(Decimal("0.000001"), ROUND_DOWN)))

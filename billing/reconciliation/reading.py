@@ -1,0 +1,156 @@
+"""The ledger's rows, one agreement at a time: streams in the order of agreements, so memory stays small."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import groupby
+from typing import Any, NamedTuple
+
+from django.db.models import BigIntegerField, Q, QuerySet, Sum, TextField
+from django.db.models.functions import Cast
+
+from billing.models import Agreement, Entitlement, MeteringRecord, SubmissionLine, UsageEvent
+from billing.reconciliation.breach import Breach
+
+Tags = tuple[tuple[str, str], ...]
+_AT_ONCE = 2000
+
+
+class Uses(NamedTuple):
+    """Events of one agreement, dimension, record (None: in none), disposition and set of tags."""
+
+    dimension: int
+    record: int | None
+    disposition: str
+    tags: Tags
+    millionths: int
+
+
+class Line(NamedTuple):
+    pk: int
+    status: str
+    aws_record_id: str | None
+    outcome: str  # of the call
+
+    @property
+    def maybe_taken(self) -> bool:
+        """AWS may hold the record since this call: accepted, unanswered, or answered in unknown words."""
+        if self.status in ("", "Success"):
+            return True
+        known = ("CustomerNotSubscribed", "DuplicateRecord", "Unprocessed")
+        return self.outcome == "answered" and self.status not in known
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """All that is known of one agreement. Its records in the order closed, also those before ``since``."""
+
+    agreement: Agreement
+    records: Sequence[MeteringRecord]
+    uses: Sequence[Uses]
+    lines: dict[int, list[Line]]
+    entitlements: Sequence[Entitlement]
+    since: datetime | None
+
+    def checked(self) -> Iterator[MeteringRecord]:
+        return (each for each in self.records if self.since is None or each.hour >= self.since)
+
+    def breach(self, kind: str, record: MeteringRecord, text: str, **values: Any) -> Breach:
+        return Breach(
+            kind,
+            text,
+            agreement=self.agreement.pk,
+            dimension=record.dimension.key,
+            hour=record.hour,
+            record=record.pk,
+            **values,
+        )
+
+
+def accounts(*, pks: Sequence[int] | None, since: datetime | None) -> Iterator[Account]:
+    agreements = Agreement.objects.select_related("product", "customer").order_by("pk")
+    if pks is not None:
+        agreements = agreements.filter(pk__in=pks)
+    records = _Stream(_records(pks), lambda record: record.agreement_id)
+    uses = _Stream(_uses(pks, since), lambda row: row[0])
+    lines = _Stream(_lines(pks, since), lambda row: row[0])
+    entitlements = _Stream(_entitlements(pks), lambda row: row.agreement_id)
+    for agreement in agreements.iterator(chunk_size=_AT_ONCE):
+        sent: dict[int, list[Line]] = defaultdict(list)
+        for row in lines.of(agreement.pk):
+            sent[row[1]].append(Line(*row[2:]))
+        yield Account(
+            agreement,
+            list(records.of(agreement.pk)),
+            [Uses(row[1], row[2], row[3], _tags(row[4]), int(row[5])) for row in uses.of(agreement.pk)],
+            sent,
+            list(entitlements.of(agreement.pk)),
+            since,
+        )
+
+
+class _Stream:
+    """Rows in the order of their agreements, handed out agreement by agreement."""
+
+    def __init__(self, rows: Iterable[Any], agreement_of: Callable[[Any], int]) -> None:
+        self._groups = groupby(rows, agreement_of)
+        self._next = next(self._groups, None)
+
+    def of(self, agreement: int) -> Iterator[Any]:
+        while self._next is not None and self._next[0] < agreement:
+            self._next = next(self._groups, None)
+        if self._next is not None and self._next[0] == agreement:
+            yield from self._next[1]
+
+
+def _records(pks: Sequence[int] | None) -> Iterator[MeteringRecord]:
+    # All closings of an agreement are under its lock, so its records' keys grow in the order of closing.
+    rows = MeteringRecord.objects.select_related("dimension__included_by").order_by("agreement_id", "pk")
+    return _of(rows, pks, "agreement").iterator(chunk_size=_AT_ONCE)
+
+
+def _uses(pks: Sequence[int] | None, since: datetime | None) -> Iterator[tuple[Any, ...]]:
+    rows = _of(UsageEvent.objects.all(), pks, "agreement")
+    if since is not None:
+        rows = rows.filter(
+            Q(metering_record__hour__gte=since) | Q(metering_record=None, occurred_at__gte=since)
+        )
+    names = ("agreement_id", "dimension_id", "metering_record_id", "disposition", "labels")
+    found: Iterator[tuple[Any, ...]] = (
+        rows.annotate(labels=Cast("tags", TextField()))
+        .order_by(*names)
+        .values_list(*names)
+        .annotate(total=Sum(Cast("quantity", BigIntegerField())))
+        .iterator(chunk_size=_AT_ONCE)
+    )
+    return found
+
+
+def _lines(pks: Sequence[int] | None, since: datetime | None) -> Iterator[tuple[Any, ...]]:
+    rows = _of(SubmissionLine.objects.all(), pks, "record__agreement")
+    if since is not None:
+        rows = rows.filter(record__hour__gte=since)
+    return (
+        rows.order_by("record__agreement_id", "record_id", "pk")
+        .values_list(
+            "record__agreement_id", "record_id", "pk", "status", "aws_record_id", "submission__outcome"
+        )
+        .iterator(chunk_size=_AT_ONCE)
+    )
+
+
+def _entitlements(pks: Sequence[int] | None) -> Iterator[Entitlement]:
+    rows = Entitlement.objects.order_by("agreement_id", "dimension_key", "valid_from", "pk")
+    return _of(rows, pks, "agreement").iterator(chunk_size=_AT_ONCE)
+
+
+def _of(rows: QuerySet[Any], pks: Sequence[int] | None, agreement: str) -> QuerySet[Any]:
+    return rows if pks is None else rows.filter(**{f"{agreement}__in": pks})
+
+
+def _tags(labels: str) -> Tags:
+    return () if labels == "{}" else tuple(sorted(json.loads(labels).items()))
