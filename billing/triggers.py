@@ -41,6 +41,7 @@ class Trigger:
     rule: str
     operation: str  # "INSERT", "UPDATE" or "DELETE"
     condition: str
+    on_postgresql: str = ""  # the condition there, where it cannot be said portably
 
     @property
     def table(self) -> str:
@@ -52,7 +53,7 @@ class Trigger:
 
     @property
     def name(self) -> str:
-        text = f"{self.table} {self.operation} {self.condition} {_REFUSE_FUNCTION}"
+        text = f"{self.table} {self.operation} {self.condition} {self.on_postgresql}{_REFUSE_FUNCTION}"
         return self.prefix + hashlib.sha256(text.encode()).hexdigest()[:8]
 
     def sql(self, vendor: str) -> str:
@@ -60,6 +61,15 @@ class Trigger:
             return (
                 f"CREATE TRIGGER {self.name} BEFORE {self.operation} ON {self.table} "
                 f"WHEN {self.condition} BEGIN SELECT RAISE(ABORT, '{self.rule}'); END"
+            )
+        condition = self.on_postgresql or self.condition
+        if "FROM changed" in condition:
+            return (
+                f"CREATE FUNCTION {self.name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+                f"IF {condition} THEN RAISE EXCEPTION '{self.rule}' USING ERRCODE = '23000'; END IF; "
+                f"RETURN NULL; END $$; "
+                f"CREATE TRIGGER {self.name} AFTER {self.operation} ON {self.table} "
+                f"REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION {self.name}()"
             )
         # A trigger's WHEN cannot hold a subquery on PostgreSQL: those conditions go into the function.
         if "SELECT" in self.condition:
@@ -72,7 +82,7 @@ class Trigger:
             )
         return (
             f"CREATE TRIGGER {self.name} BEFORE {self.operation} ON {self.table} "
-            f"FOR EACH ROW WHEN ({self.condition}) EXECUTE FUNCTION billing_refuse('{self.rule}')"
+            f"FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION billing_refuse('{self.rule}')"
         )
 
 
@@ -156,10 +166,43 @@ def _metered_twice() -> Trigger:
     )
 
 
+def _metered_elsewhere() -> Trigger:
+    """A use counts in a record of its own agreement and dimension.
+
+    On PostgreSQL it is looked at once per statement, over all that changed: closing claims thousands at once,
+    and a look for each would cost more than the update.
+    """
+    record = MeteringRecord._meta.db_table
+    other = (
+        f"FROM {record} record WHERE record.id = NEW.metering_record_id "
+        "AND (record.agreement_id <> NEW.agreement_id OR record.dimension_id <> NEW.dimension_id)"
+    )
+    among = (
+        f"FROM changed JOIN {record} record ON record.id = changed.metering_record_id "
+        "WHERE record.agreement_id <> changed.agreement_id OR record.dimension_id <> changed.dimension_id"
+    )
+    return Trigger(
+        UsageEvent,
+        "usage_event_in_its_own_record",
+        "UPDATE",
+        f"NEW.metering_record_id IS NOT NULL AND EXISTS (SELECT 1 {other})",
+        on_postgresql=f"EXISTS (SELECT 1 {among})",
+    )
+
+
 TRIGGERS: tuple[Trigger, ...] = (
     _write_once(UsageEvent, "usage_event_write_once", but={"disposition", "metering_record"}),
+    _metered_elsewhere(),
     _never_deleted(UsageEvent, "usage_event_never_deleted"),
     _write_once(MeteringRecord, "metering_record_wire_frozen", but=_METERING_STATE),
+    # AWS deduplicates by the hour's first instant. It is frozen with the wire form.
+    Trigger(
+        MeteringRecord,
+        "metering_record_of_a_whole_hour",
+        "INSERT",
+        "NEW.hour NOT LIKE '____-__-__ __:00:00'",
+        on_postgresql="NEW.hour <> date_trunc('hour', NEW.hour, 'UTC')",
+    ),
     Trigger(
         MeteringRecord,
         "metering_record_accepted_is_final",

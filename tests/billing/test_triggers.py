@@ -240,6 +240,42 @@ def test_an_accepted_record_stays_accepted(rows):
     update(rows[MeteringRecord], state="accepted", error_message="a note")
 
 
+def test_a_use_counts_in_a_record_of_its_own_agreement_and_dimension(rows, catalog, acme):
+    event, own = rows[UsageEvent], rows[MeteringRecord]
+    update(event, metering_record_id=None)
+    another_agreement = make_record(make_agreement(catalog, acme), NOON - HOUR, 5)
+    sheets = Dimension.objects.create(product=own.agreement.product, key="sheets", kind="metered", label="S")
+    another_dimension = make_record(own.agreement, NOON - HOUR, 5, dimension=sheets)
+    for record in (another_agreement, another_dimension):
+        with pytest.raises(IntegrityError, match="usage_event_in_its_own_record"):
+            update(event, metering_record_id=record.pk)
+    second = use(own.agreement, 1)
+    with pytest.raises(IntegrityError, match="usage_event_in_its_own_record"):
+        execute(
+            f"UPDATE {event._meta.db_table} SET metering_record_id = CASE WHEN id = %s THEN %s ELSE %s END",
+            [event.pk, own.pk, another_agreement.pk],
+        )
+    update(event, metering_record_id=own.pk)
+    update(second, metering_record_id=own.pk)
+
+
+@pytest.mark.parametrize("beyond", [timedelta(microseconds=1), timedelta(seconds=1), timedelta(minutes=30)])
+def test_a_record_is_of_a_whole_hour(rows, beyond):
+    shifted = NOON + beyond
+    hour = shifted if connection.vendor == "postgresql" else f"{shifted:%Y-%m-%d %H:%M:%S.%f}"
+    with pytest.raises(IntegrityError, match="metering_record_of_a_whole_hour"):
+        insert_copy(rows[MeteringRecord], hour=hour)
+    insert_copy(rows[MeteringRecord], hour=moment(NOON))
+
+
+@pytest.mark.postgresql
+def test_an_hour_is_whole_whatever_the_sessions_time_zone(rows):
+    execute("SET LOCAL TIME ZONE 'Asia/Kolkata'", [])  # half an hour beside UTC
+    insert_copy(rows[MeteringRecord], hour=NOON)
+    with pytest.raises(IntegrityError, match="metering_record_of_a_whole_hour"):
+        insert_copy(rows[MeteringRecord], hour=NOON + timedelta(minutes=30))
+
+
 def test_an_hour_is_metered_under_one_identity(catalog, acme):
     legacy = make_agreement(catalog, acme, "reports-classic", account="123456789012")
     license_ids = {"identity": "license", "license_arn": license_arn(9), "license_id": f"l-{9:032}"}
@@ -477,6 +513,7 @@ def test_every_trigger_has_its_case():
         ("entitlement_ranges_do_not_overlap", "UPDATE"),
     }
     tested |= {("metering_record_accepted_is_final", "UPDATE")}
+    tested |= {("metering_record_of_a_whole_hour", "INSERT"), ("usage_event_in_its_own_record", "UPDATE")}
     tested |= {("metering_record_under_one_identity", "INSERT")}
     assert {(trigger.rule, trigger.operation) for trigger in triggers.TRIGGERS} == tested
 
