@@ -15,10 +15,10 @@ from billing.aws.errors import MarketplaceError, MarketplaceUnavailable
 from billing.aws.types import BatchAnswer, Marketplace
 from billing.batches import Batch
 from billing.leases import Held
-from billing.pacing import Pace
+from billing.pacing import Pace, Slot
 
 MOST = 10  # at a time
-_LINGER = 0.1  # seconds
+_LINGER = 0.05  # seconds
 
 Answer = BatchAnswer | MarketplaceError
 
@@ -71,7 +71,7 @@ class InFlight:
         self.stop()
         self._threads.shutdown()
 
-    def _run(self, batch: Batch, slot: float) -> None:
+    def _run(self, batch: Batch, slot: Slot) -> None:
         answer: Answer | BaseException
         try:
             answer = self._call(batch, slot)
@@ -79,8 +79,8 @@ class InFlight:
             answer = error
         self._arrived.put((batch, answer))
 
-    def _call(self, batch: Batch, slot: float) -> BatchAnswer:
-        self.pace.wait_for(batch.region, slot)
+    def _call(self, batch: Batch, slot: Slot) -> BatchAnswer:
+        self.pace.wait_for(slot)
         # A process that was stopped for long wakes up here: somebody else may be sending by now.
         if self._stopped or not self.lease.is_fresh:
             raise MarketplaceUnavailable("NotSent", "The run ended before this call was made.")

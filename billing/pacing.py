@@ -1,30 +1,38 @@
 """When the next call may leave: AWS's quota of calls a second, kept by spacing calls evenly, per Region.
 
-AWS counts with a bucket that holds one second's calls. Evenly spaced calls never empty it, also where one
-process ends and the next begins.
+AWS counts with a bucket that holds one second's calls. No more than those leave within any second, also where
+one process ends and the next begins.
 """
 
 from __future__ import annotations
 
 import random
-import threading
 import time
+from collections import deque
+from dataclasses import dataclass
 
-# Calls reach AWS a little sooner or later than they leave: no eleventh may fall into the second of ten.
-_SLACK = 1.01
-_LATENESS = 0.009  # seconds by which a call may leave late without its followers waiting for it
-_AHEAD = 0.25  # seconds: what leaves within them is claimed in one go
+_SECOND = 1.005  # a call may reach AWS a little sooner after it left than the one before it did
+_AHEAD = 0.45  # seconds: what leaves within them is claimed in one go
 _LONGEST_PAUSE = 30.0
+
+
+@dataclass(slots=True)
+class Slot:
+    """When a call may leave; once it left, when it did."""
+
+    at: float
+    after: Slot | None  # the one as many calls before it as AWS takes in a second
 
 
 class Pace:
     """Slots are given out by one thread; the calls that have one wait for it in their own."""
 
     def __init__(self, per_second: float | None) -> None:
-        self._interval = _SLACK / per_second if per_second else 0.0
+        self._interval = 1 / per_second if per_second else 0.0
         self._next: dict[str, float] = {}  # of each Region: when its next call may leave
+        self._last: dict[str, deque[Slot]] = {}  # of each Region: the calls of the last second
+        self._in_a_second = max(1, int(per_second or 0))
         self._resume_at = 0.0
-        self._lock = threading.Lock()
         self.throttles = 0  # since AWS last answered; those that came during one pause count once
 
     def open_slots(self, region: str, *, most: int) -> int:
@@ -51,22 +59,26 @@ class Pace:
             return self._resume_at - now
         return min((self._next[region] - _AHEAD - now for region in self.closed_regions()), default=None)
 
-    def reserve(self, region: str) -> float:
-        """The instant (of time.monotonic) at which the next call may leave."""
-        with self._lock:
-            slot = max(self._next.get(region, 0.0), time.monotonic())
-            if self._interval:
-                self._next[region] = slot + self._interval
-            return slot
+    def reserve(self, region: str) -> Slot:
+        """The slot of the next call, as an instant of time.monotonic."""
+        at = max(self._next.get(region, 0.0), time.monotonic())
+        if not self._interval:
+            return Slot(at, None)
+        self._next[region] = at + self._interval
+        last = self._last.setdefault(region, deque(maxlen=self._in_a_second))
+        slot = Slot(at, last[0] if len(last) == self._in_a_second else None)
+        last.append(slot)
+        # What is behind it is done with: a run's calls must not all be remembered.
+        if slot.after is not None:
+            slot.after.after = None
+        return slot
 
-    def wait_for(self, region: str, slot: float) -> None:
-        """Sleep until the slot. A call that leaves late moves those behind it."""
-        time.sleep(max(0.0, slot - time.monotonic()))
-        if self._interval:
-            with self._lock:
-                late = time.monotonic() - slot - _LATENESS
-                if late > 0:
-                    self._next[region] += late
+    def wait_for(self, slot: Slot) -> None:
+        """Sleep until the slot. One that leaves late makes only that wait which AWS would count with it."""
+        before = slot.after  # read once: the other thread lets go of it
+        earliest = slot.at if before is None else max(slot.at, before.at + _SECOND)
+        time.sleep(max(0.0, earliest - time.monotonic()))
+        slot.at = time.monotonic()
 
     def throttled(self) -> None:
         """AWS wants fewer calls: pause, longer each time, and not in step with who else was throttled."""
@@ -79,5 +91,6 @@ class Pace:
         self.throttles = 0
 
     def finish(self) -> None:
-        """Wait until another process may call."""
-        time.sleep(max(0.0, max(self._next.values(), default=0.0) - time.monotonic()))
+        """Wait until another process may call, whose calls know nothing of these."""
+        left = max((slots[-1].at for slots in self._last.values()), default=0.0)
+        time.sleep(max(0.0, left + 1.5 * self._interval - time.monotonic()))

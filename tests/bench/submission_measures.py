@@ -78,7 +78,7 @@ def submitting(*, quick: bool) -> Iterator[Measure]:
 
 def submitting_at_quota(*, quick: bool) -> Iterator[Measure]:
     """AWS as it is: ten calls a second, each answered after 300 ms; a call too many would be refused."""
-    with _aws(quotas=True, buyers=90 if quick else 250) as aws:
+    with _aws(quotas=True, buyers=160 if quick else 250) as aws:
         aws.control.fault("BatchMeterUsage", "latency", seconds=0.3, count=None)
         rates = []
         for _ in range(1 if quick else 5):

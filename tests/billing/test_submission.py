@@ -91,7 +91,7 @@ def test_sixty_records_of_three_customers_are_three_calls(frozen, catalog, acme)
         for hour in hours(20):
             make_record(agreement, hour, 2)
     assert submission.submit_due(frozen.marketplace, now=NOW) == 60
-    assert sizes(frozen) == [25, 25, 10]
+    assert sorted(sizes(frozen)) == [10, 25, 25]  # in flight together: which arrives first is chance
     assert states() == [State.ACCEPTED] * 60
     assert sum(Decimal(line["quantity"]) for line in frozen.control.invoice()["lines"]) == 120
 
