@@ -513,6 +513,11 @@ def test_every_trigger_has_its_case():
         ("entitlement_ranges_do_not_overlap", "UPDATE"),
     }
     tested |= {("metering_record_accepted_is_final", "UPDATE")}
+    # In test_decisions.py.
+    tested |= {
+        ("metering_record_given_up_is_final", "UPDATE"),
+        ("metering_record_in_doubt_is_not_given_up", "UPDATE"),
+    }
     tested |= {("metering_record_of_a_whole_hour", "INSERT"), ("usage_event_in_its_own_record", "UPDATE")}
     tested |= {("metering_record_under_one_identity", "INSERT")}
     assert {(trigger.rule, trigger.operation) for trigger in triggers.TRIGGERS} == tested
