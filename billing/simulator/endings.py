@@ -65,8 +65,12 @@ def replan(state: State, agreement: Agreement) -> None:
 def withdraw(state: State, agreement: Agreement) -> None:
     """Unschedule what was planned for the end."""
     _unschedule(state, agreement, _PLANNED)
-    if agreement.identity == "legacy" and agreement.ended_at is not None:
-        state.unschedule(agreement.agreement_id, due_from=agreement.ended_at, kind=sns.ENTITLEMENT_UPDATED)
+    ended_at = agreement.ended_at
+    if agreement.identity == "legacy" and ended_at is not None:
+        state.upcoming.forget(
+            agreement.agreement_id,
+            lambda event: event.kind == sns.ENTITLEMENT_UPDATED and event.due >= ended_at,
+        )
 
 
 def end(
@@ -133,11 +137,4 @@ def _last_instants(state: State, agreement: Agreement, *, at: datetime) -> tuple
 
 def _unschedule(state: State, agreement: Agreement, kinds: Collection[str]) -> bool:
     """Take messages of these kinds off the schedule; True if there were any."""
-    found = [
-        event
-        for event in state.scheduled.values()
-        if event.agreement_id == agreement.agreement_id and eventbridge.stem(event.kind) in kinds
-    ]
-    for event in found:
-        del state.scheduled[event.number]
-    return bool(found)
+    return state.upcoming.forget(agreement.agreement_id, lambda event: eventbridge.stem(event.kind) in kinds)

@@ -214,7 +214,9 @@ def _supersede_legacy(state: State, product: Product, account: str) -> None:
                 f"{account} has {product.code} already, and a legacy product is bought once per account."
                 f" Cancel {other.agreement_id} first, or subscribe from another account."
             )
-        state.unschedule(other.agreement_id, due_from=now, kind=sns.UNSUBSCRIBE_SUCCESS)
+        state.upcoming.forget(
+            other.agreement_id, lambda event: event.kind == sns.UNSUBSCRIBE_SUCCESS and event.due >= now
+        )
 
 
 def _customer_identifier(state: State, account: str) -> str:

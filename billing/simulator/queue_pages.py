@@ -20,7 +20,7 @@ MESSAGES_SHOWN = 20
 
 def overview(state: State, request: Request) -> Response:
     with state.lock:
-        scheduled_events = state.schedule_in_order
+        scheduled_events = state.upcoming.in_order
         shown = part(request, len(scheduled_events), size=EVENTS_SHOWN)
         context = {
             "queues": summaries(state),

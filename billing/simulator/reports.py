@@ -70,7 +70,7 @@ def report(state: State) -> Json:
         "queues": {queue.name: queue_counts(state, queue) for queue in state.queues.values()},
         "scheduled_events": [
             {"due": iso(event.due), "kind": event.kind, "agreement_id": event.agreement_id}
-            for event in state.schedule_in_order
+            for event in state.upcoming.in_order
         ],
         "events_held_back": len(state.overtaken),
         "faults": faults(state),

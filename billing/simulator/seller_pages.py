@@ -115,7 +115,7 @@ def _targets(state: State) -> dict[str, datetime]:
     first = now.replace(day=1, hour=5, minute=59, second=0, microsecond=0)
     if first <= now:
         first = (first.replace(day=28) + timedelta(days=4)).replace(day=1)
-    event = state.next_scheduled()
+    event = state.upcoming.next()
     return {
         **{str(seconds): now + timedelta(seconds=seconds) for _, seconds in STEPS},
         "next-hour": hour + timedelta(hours=1),
@@ -139,7 +139,7 @@ def _control_room(
             shown = [
                 filled([field], typed or {}, errors)[0] if field.name in errors else field for field in shown
             ]
-        scheduled = state.schedule_in_order
+        scheduled = state.upcoming.in_order
         context = {
             "steps": [{"label": label, "seconds": str(seconds)} for label, seconds in STEPS],
             "targets": {

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -28,6 +27,7 @@ from billing.simulator.records import (
     Token,
 )
 from billing.simulator.request_log import RequestLog
+from billing.simulator.schedule import Schedule
 from billing.simulator.switches import Switches, Timings
 from billing.simulator.tables import Table
 
@@ -141,9 +141,8 @@ class State:
         }
         for agreement in self.agreements.values():
             self._index(agreement)
-        self._due = [(event.due, event.number) for event in self.scheduled.values()]
-        heapq.heapify(self._due)
-        self._next_number = max((*self.scheduled, *self.overtaken), default=0) + 1
+        overtaken = max(self.overtaken, default=0)
+        self.upcoming = Schedule(self.scheduled, numbered_from=overtaken + 1)
 
     def change_conditions(self, **changes: Any) -> None:
         """Set a field of Conditions; receivers wake, their next event may have come nearer."""
@@ -244,40 +243,13 @@ class State:
         channel: Channel = "eventbridge",
         disturbed: bool = False,
     ) -> None:
-        event = Scheduled(self._next_number, due, agreement_id, kind, channel, body, disturbed)
-        self._next_number += 1
-        self.scheduled[event.number] = event
-        heapq.heappush(self._due, (event.due, event.number))
+        number = self.upcoming.new_number()
+        self.upcoming.add(Scheduled(number, due, agreement_id, kind, channel, body, disturbed))
         self.lock.notify_all()
 
-    def unschedule(self, agreement_id: str, *, due_from: datetime, kind: str | None = None) -> None:
-        """Forget what has been overtaken before it fell due."""
-        for event in list(self.scheduled.values()):
-            if event.agreement_id == agreement_id and event.due >= due_from and kind in (None, event.kind):
-                del self.scheduled[event.number]
-
-    def take_due(self) -> Iterator[Scheduled]:
-        """What has fallen due, in order; each is off the schedule when it is yielded."""
-        while (event := self.next_scheduled()) is not None and event.due <= self.clock.now():
-            heapq.heappop(self._due)
-            del self.scheduled[event.number]
-            yield event
-
     def real_seconds_until_next_event(self) -> float | None:
-        event = self.next_scheduled()
+        event = self.upcoming.next()
         return None if event is None else self.clock.real_seconds_until(event.due)
-
-    def next_scheduled(self) -> Scheduled | None:
-        while self._due:
-            event = self.scheduled.get(self._due[0][1])
-            if event is not None:
-                return event
-            heapq.heappop(self._due)  # unscheduled since
-        return None
-
-    @property
-    def schedule_in_order(self) -> list[Scheduled]:
-        return sorted(self.scheduled.values(), key=lambda event: (event.due, event.number))
 
     def lint(self, finding: str) -> None:
         """Count something AWS accepts and a seller regrets."""

@@ -56,7 +56,7 @@ def agreement(state: State, agreement_id: str, request: Request) -> Response:
             "chain": _chain(state, agreement),
             "scheduled": [
                 {"at": exact(event.due), "kind": event.kind}
-                for event in state.schedule_in_order
+                for event in state.upcoming.in_order
                 if event.agreement_id == agreement_id
             ],
             "messages": queue_pages.messages_about(state, agreement),

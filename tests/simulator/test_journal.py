@@ -86,7 +86,7 @@ def test_a_restart_brings_back_all_of_it_in_order(tmp_path, compact_from):
             assert again.agreement_of_license(next(iter(again.agreements.values())).license_arn)
     # What was derived is derived again: numbers go on, and nothing is told twice.
     with kept(path) as again:
-        assert [event.number for event in again.schedule_in_order] == [
+        assert [event.number for event in again.upcoming.in_order] == [
             number for number, _ in sorted(before["scheduled"], key=lambda pair: (pair[1].due, pair[0]))
         ]
         highest = max(again.scheduled)
