@@ -80,6 +80,10 @@ class Aws:
         self.control = simulator.control
         self.marketplace: BotoMarketplace = get_marketplace()
 
+    def list_products(self) -> None:
+        for entry in json.loads(settings.MARKETPLACE_CATALOG.read_text())["products"]:
+            self.control.add_product(entry)
+
     def buy(self, product_code: str = "reports-flex", **options: Any) -> Subscription:
         return self.control.subscribe(product_code, **options)
 
@@ -105,10 +109,10 @@ def aws(
     for name, value in simulator.endpoint_env.items():
         monkeypatch.setenv(name, value)
     settings.MARKETPLACE_EVENT_QUEUES = [f"{simulator.url}/000000000000/marketplace-events"]
-    for entry in json.loads(settings.MARKETPLACE_CATALOG.read_text())["products"]:
-        simulator.control.add_product(entry)
     get_marketplace.cache_clear()
-    yield Aws(simulator)
+    aws = Aws(simulator)
+    aws.list_products()
+    yield aws
     get_marketplace.cache_clear()
 
 

@@ -6,13 +6,14 @@ import itertools
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
 from django.db import connections
 from django.db.models.functions import Now
 
-from billing import crashpoints, metering, submission
+from billing import crashpoints, metering, reconciliation, submission
 from billing.aws.client import get_marketplace
 from billing.models import Lease, MeteringRecord
 from tests.billing.ledger import REGION
@@ -84,19 +85,28 @@ def go_on(now: datetime) -> None:
 
 def assert_billed_once(aws: Aws) -> None:
     """The ledger is whole, and what AWS bills is what the ledger holds as accepted."""
-
-    invoice = sorted(
-        (line["agreement_id"], line["dimension"], line["hour"], line["quantity"])
-        for line in aws.control.invoice()["lines"]
-    )
-    accepted = MeteringRecord.objects.filter(state=State.ACCEPTED).select_related("agreement", "dimension")
-    assert invoice == sorted(
+    assert [breach.text for breach in reconciliation.verify()] == []
+    lines = aws.control.invoice()["lines"]
+    billed = Counter(
         (
-            record.agreement.agreement_id,
+            line["license_arn"] if line["metered_under"] == "LicenseArn" else line["product_code"],
+            line["aws_account_id"],
+            line["dimension"],
+            line["hour"],
+            line["quantity"],
+        )
+        for line in lines
+    )
+    account_of = {line["customer_identifier"]: line["aws_account_id"] for line in lines}
+    held = Counter(
+        (
+            record.wire_license_arn or record.wire_product_code,
+            record.wire_account_id or account_of.get(record.wire_customer_identifier),
             record.dimension.key,
             f"{record.hour:%Y-%m-%dT%H:%M:%SZ}",
             record.wire_quantity,
         )
-        for record in accepted
+        for record in MeteringRecord.objects.filter(state=State.ACCEPTED).select_related("dimension")
     )
-    assert not any(line["billed_twice"] for line in aws.control.invoice()["lines"])
+    assert (billed - held, held - billed) == (Counter(), Counter())
+    assert not any(line["billed_twice"] for line in lines)
