@@ -9,18 +9,17 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
+from functools import cached_property
 from typing import Literal
 
 from billing.simulator.catalog import Product
 from billing.simulator.clock import iso
 from billing.simulator.records import Agreement, BilledRecord
+from billing.simulator.reports import names
 from billing.simulator.shapes import Json
 from billing.simulator.state import State
-
-Usage = tuple[str, str, datetime]
-"""Agreement, dimension, hour: what should be billed once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,31 +45,64 @@ class _Total:
     amount: Decimal = Decimal(0)
 
 
+class Books:
+    """What was billed, as it stood when these were opened, and the rules by which it is priced."""
+
+    def __init__(self, state: State) -> None:
+        with state.lock:
+            self._billed = state.billed.data
+            self.records = list(self._billed.values())
+            self.agreements = dict(state.agreements.data)
+            self.products = dict(state.products.data)
+
+    @cached_property
+    def _regions(self) -> set[str]:
+        return {record.key[0] for record in self.records}
+
+    def price(self, agreement: Agreement, dimension: str) -> Decimal:
+        """The list price; 0 when a product listed anew has lost the dimension."""
+        known = self.products[agreement.product_code].dimensions.get(dimension)
+        return known.price if known else Decimal(0)
+
+    def billings(self, record: BilledRecord) -> int:
+        """How often this hour of the purchase was billed: more than once when it was metered under license
+        and product code, or in two Regions.
+        """
+        region, reference, account, dimension, hour = record.key
+        agreement = self.agreements[record.agreement_id]
+        if len(self._regions) == 1 and agreement.license_arn is None:
+            return 1
+        found = 0
+        for region in self._regions:
+            for name in {reference, agreement.license_arn or reference, agreement.product_code}:
+                other = self._billed.get((region, name, account, dimension, hour))
+                found += other is not None and other.agreement_id == record.agreement_id
+        return found
+
+
+def is_on_trial(agreement: Agreement, hour: datetime) -> bool:
+    return agreement.trial_ends_at is not None and hour < agreement.trial_ends_at
+
+
 def lines(state: State) -> Iterator[Line]:
     """Every billed record in the order of acceptance; the lock is held for a copy only."""
-    with state.lock:
-        records = list(state.billed.data.values())
-        agreements = dict(state.agreements.data)
-        products = dict(state.products.data)
-    times = Counter(_usage(record) for record in records)
-    repeated: dict[Usage, int] = {usage: 0 for usage, count in times.items() if count > 1}
-    del times
-    for record in records:
-        agreement, usage = agreements[record.agreement_id], _usage(record)
-        product = products[agreement.product_code]
-        # A product listed anew may have lost the dimension.
-        dimension = product.dimensions.get(record.key[3])
-        billed_twice = usage in repeated
+    books = Books(state)
+    repeated: Counter[tuple[str, str, datetime]] = Counter()
+    for record in books.records:
+        agreement = books.agreements[record.agreement_id]
+        _, _, _, dimension, hour = record.key
+        billing, billed_twice = 1, books.billings(record) > 1
         if billed_twice:
+            usage = record.agreement_id, dimension, hour
             repeated[usage] += 1
-        on_trial = agreement.trial_ends_at is not None and record.key[4] < agreement.trial_ends_at
+            billing = repeated[usage]
         yield Line(
             record=record,
             agreement=agreement,
-            product=product,
+            product=books.products[agreement.product_code],
             metered_under="LicenseArn" if record.key[1] == agreement.license_arn else "ProductCode",
-            price=dimension.price if dimension and not on_trial else Decimal(0),
-            billing=repeated[usage] if billed_twice else 1,
+            price=Decimal(0) if is_on_trial(agreement, hour) else books.price(agreement, dimension),
+            billing=billing,
             billed_twice=billed_twice,
         )
 
@@ -101,30 +133,10 @@ def invoice(state: State) -> Json:
     return {"generated_at": iso(state.clock.now()), "lines": shown, "totals": summed}
 
 
-def by_hour(state: State, *, hours: int) -> list[Json]:
-    """What was billed in each of the last ``hours``, over all customers; without the hours of no usage."""
-    with state.lock:
-        since = state.clock.now() - timedelta(hours=hours)
-        records = [record for record in state.billed.data.values() if record.key[4] > since]
-        agreements = state.agreements.data.copy()
-    sums: dict[tuple[datetime, str, str], Decimal] = {}
-    for record in records:
-        name = record.key[4], agreements[record.agreement_id].product_code, record.key[3]
-        sums[name] = sums.get(name, Decimal(0)) + record.quantity
-    return [
-        {"hour": iso(hour), "product_code": code, "dimension": dimension, "quantity": plain(quantity)}
-        for (hour, code, dimension), quantity in sorted(sums.items())
-    ]
-
-
 def plain(number: Decimal) -> str:
     """Plain notation without trailing zeros: quantities are compared by value, 17.00 is 17."""
     text = format(number, "f")
     return text.rstrip("0").rstrip(".") if "." in text else text
-
-
-def _usage(record: BilledRecord) -> Usage:
-    return record.agreement_id, record.key[3], record.key[4]
 
 
 def _shown(line: Line) -> Json:
@@ -148,10 +160,4 @@ def _shown(line: Line) -> Json:
 
 
 def _customer(agreement: Agreement) -> Json:
-    return {
-        "product_code": agreement.product_code,
-        "license_arn": agreement.license_arn,
-        "agreement_id": agreement.agreement_id,
-        "aws_account_id": agreement.aws_account_id,
-        "customer_identifier": agreement.customer_identifier,
-    }
+    return {"product_code": agreement.product_code, **names(agreement)}

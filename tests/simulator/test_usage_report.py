@@ -5,7 +5,6 @@ from datetime import timedelta
 from decimal import Decimal
 
 from billing.simulator import usage_report
-from billing.simulator.invoice import by_hour
 from tests.simulator.conftest import NOON, usage
 
 
@@ -58,21 +57,3 @@ def test_usage_within_a_trial_costs_nothing_and_after_it_does(shop, metering):
     assert [Decimal(row["estimated_revenue"]) for row in rows(shop)] == [Decimal(0), Decimal("1.20")]
     (total,) = shop.control.invoice()["totals"]
     assert (total["quantity"], total["amount"]) == ("20", "1.20")
-
-
-def test_usage_by_hour_sums_customers_and_forgets_older_hours(shop, metering, license_):
-    other = shop.control.subscribe("reports-flex", started_at=NOON)
-    shop.control.advance(timedelta(hours=1))
-    later = usage(license_, Quantity=4, Timestamp=NOON + timedelta(hours=1))
-    metering.batch_meter_usage(UsageRecords=[usage(license_, Quantity=1), usage(other, Quantity=2), later])
-    expected = [
-        {
-            "hour": f"2026-11-23T{hour}:00:00Z",
-            "product_code": "reports-flex",
-            "dimension": "pages",
-            "quantity": n,
-        }
-        for hour, n in ((12, "3"), (13, "4"))
-    ]
-    assert by_hour(shop.state, hours=24) == expected
-    assert by_hour(shop.state, hours=1) == expected[1:]
