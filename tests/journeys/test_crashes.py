@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -23,6 +24,8 @@ from tests.journeys.crashes import (
 )
 
 NOW = NOON + timedelta(minutes=5)
+PRODUCTS = ("reports-payg", "reports-flex", "reports-classic")
+
 State = MeteringRecord.State
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -33,10 +36,7 @@ def bought(aws, catalog, acme):
     """A license, a contract with an allowance and a legacy purchase; one dimension is unknown to AWS."""
     aws.control.freeze(NOW)
     Dimension.objects.create(product=catalog["reports-payg"], key="ghosts", label="Ghosts", kind="metered")
-    agreements = [
-        bought_agreement(aws, catalog, acme, code)
-        for code in ("reports-payg", "reports-flex", "reports-classic")
-    ]
+    agreements = [bought_agreement(aws, catalog, acme, code) for code in PRODUCTS]
     entitle(agreements[1], 8)
     return agreements
 
@@ -66,38 +66,43 @@ def test_killed_at_any_named_line_the_next_run_converges(aws, bought, point):
 @pytest.mark.slow
 @pytest.mark.ledger
 @pytest.mark.timeout(900)
-def test_two_hundred_random_kills_under_load(aws, bought, tmp_path):
-    """Half of them at a named line, half at any moment; usage goes on being recorded all the while."""
+def test_two_hundred_random_kills_under_load(aws, bought, catalog, acme, tmp_path):
+    """Half of them at a named line, half at any moment; a new buyer uses the product each time."""
     chance = random.Random(20261123)
-    recorded, died = tmp_path / "recorded", 0
-    for turn in range(200):
-        now = NOW + timedelta(minutes=turn)
+    recorded, died, turn = tmp_path / "recorded", 0, 0
+    while died < 200:
+        turn += 1
+        now = NOW + timedelta(seconds=10 * turn)
         aws.control.freeze(now)
-        work = _load(bought, turn, now=now, recorded=recorded)
+        agreement = bought_agreement(aws, catalog, acme, chance.choice(list(PRODUCTS)))
+        work = _load(agreement, turn, now=now, recorded=recorded)
         if turn % 2:
-            died += dies_at(chance.choice(crashpoints.POINTS), work, hit=chance.randint(1, 3))
+            died += dies_at(chance.choice(crashpoints.POINTS), work, hit=chance.randint(1, 2))
         else:
-            died += dies_after(chance.uniform(0.02, 0.4), work)
-    assert died > 100
-    now = NOW + timedelta(minutes=210)
+            died += dies_after(chance.uniform(0.01, 0.15), work)
+    now += HOUR
     aws.control.freeze(now)
     go_on(now)
     assert_billed_once(aws)
     keys = set(recorded.read_text().split())
     assert len(keys) > 1000
     assert keys <= set(UsageEvent.objects.values_list("key", flat=True))
-    assert not UsageEvent.objects.open().filter(occurred_at__lt=NOW).exists()
+    assert not UsageEvent.objects.open().filter(occurred_at__lt=NOON).exists()
 
 
-def _load(bought: list[Agreement], turn: int, *, now: datetime, recorded: Path) -> Callable[[], None]:
+def _load(agreement: Agreement, turn: int, *, now: datetime, recorded: Path) -> Callable[[], None]:
+    """Use the product in six hours, be told so, close and submit; again and again."""
+
     def work() -> None:
-        free_the_lease()
         with recorded.open("a") as told:
-            for number, agreement in enumerate(bought):
-                for back in range(4):
-                    key = f"turn-{turn}-{number}-{back}"
-                    use(agreement, number + 1, at=now - back * HOUR, now=now, key=key)
+            for repeat in itertools.count():
+                free_the_lease()
+                for back in range(1, 7):
+                    key = f"turn-{turn}-{repeat}-{back}"
+                    use(agreement, 1, at=NOON - back * HOUR, now=now, key=key)
                     print(key, file=told, flush=True)
-        close_and_submit(now)
+                close_and_submit(now)
+                if repeat == 2:
+                    return
 
     return work
