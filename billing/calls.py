@@ -6,6 +6,7 @@ Threads touch no database and decide nothing; the one thread that does both take
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -18,20 +19,21 @@ from billing.leases import Held
 from billing.pacing import Pace, Slot
 
 MOST = 10  # at a time
-_LINGER = 0.05  # seconds
+_LINGER = 0.05  # seconds: for how long answers gather, until there are ENOUGH to be settled together
+ENOUGH = 10
 
 Answer = BatchAnswer | MarketplaceError
 
 
 @dataclass(slots=True)
 class InFlight:
-    """The calls that were begun and whose answers were not taken yet."""
+    """The calls that were handed in and whose answers were not taken yet; more than MOST wait for a thread."""
 
     marketplace: Marketplace
     lease: Held
     pace: Pace
     count: int = 0
-    _stopped: bool = False
+    _stopped: threading.Event = field(default_factory=threading.Event)
     _threads: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(MOST, thread_name_prefix="metering")
     )
@@ -50,7 +52,7 @@ class InFlight:
             found.append(self._next(timeout))
             linger_until = time.monotonic() + _LINGER
             while self.count:
-                patience = linger_until - time.monotonic() if len(found) < self.count else 0
+                patience = linger_until - time.monotonic() if len(found) < ENOUGH else 0
                 found.append(self._next(max(patience, 0)))
         except queue.Empty:
             pass
@@ -65,7 +67,7 @@ class InFlight:
 
     def stop(self) -> None:
         """Let no call leave any more that has not left yet."""
-        self._stopped = True
+        self._stopped.set()
 
     def close(self) -> None:
         self.stop()
@@ -81,8 +83,10 @@ class InFlight:
 
     def _call(self, batch: Batch, slot: Slot) -> BatchAnswer:
         self.pace.wait_for(slot)
+        while (pause := self.pace.pause_left) and not self._stopped.wait(pause):
+            pass  # AWS said that the calls before this one were too many
         # A process that was stopped for long wakes up here: somebody else may be sending by now.
-        if self._stopped or not self.lease.is_fresh:
+        if self._stopped.is_set() or not self.lease.is_fresh:
             raise MarketplaceUnavailable("NotSent", "The run ended before this call was made.")
         try:
             return self.marketplace.batch_meter_usage(batch.lines, region=batch.region)

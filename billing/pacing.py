@@ -49,8 +49,13 @@ class Pace:
         return [region for region in self._next if not self.open_slots(region, most=1)]
 
     @property
+    def pause_left(self) -> float:
+        """Seconds; also for the threads, whose calls were made ready before AWS wanted fewer."""
+        return max(0.0, self._resume_at - time.monotonic())
+
+    @property
     def is_paused(self) -> bool:
-        return time.monotonic() < self._resume_at
+        return self.pause_left > 0
 
     def opens_in(self) -> float | None:
         """Seconds until a slot opens that is closed now; None when none is."""

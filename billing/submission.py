@@ -32,6 +32,7 @@ _RENEW_AFTER = LEASE_LENGTH / 8
 _PATIENCE = _RENEW_AFTER.total_seconds()  # longest wait for anything before the lease is looked at
 _MAX_FAILURES = 3  # in a row: AWS is down, the next run tries again
 _MAX_THROTTLES = 6  # pauses in a row
+_READY = 3 * MOST  # calls in flight or about to be: all of a claim cost as much as one
 
 
 @dataclass(slots=True)
@@ -65,10 +66,14 @@ class Run:
             and self.now < self.started_at + RUN_LENGTH
         )
 
-    @property
-    def most_in_flight(self) -> int:
-        """Few, until AWS is known to answer: what fails with it down is in doubt for nothing."""
-        return MOST if self.is_answered and not self.failures else _MAX_FAILURES - self.failures
+    def room_for(self, handed_in: int) -> int:
+        """How many more calls to make ready now: enough that none of the threads waits for the database.
+
+        Few, until AWS is known to answer: what fails with it down is in doubt for nothing.
+        """
+        if not self.is_answered or self.failures:
+            return _MAX_FAILURES - self.failures - handed_in
+        return _READY - handed_in if handed_in <= MOST else 0
 
 
 def submit_due(marketplace: Marketplace, *, now: datetime) -> int:
@@ -122,7 +127,7 @@ def _send_all(run: Run, calls: InFlight) -> None:
 
 def _send_some(run: Run, calls: InFlight) -> bool:
     """Claim and send what may leave now. Returns whether there may be more to send at once."""
-    free = run.most_in_flight - calls.count
+    free = run.room_for(calls.count)
     picked = _pick(run, most=free) if free > 0 and not run.pace.is_paused else []
     if not picked:
         return False
