@@ -28,7 +28,8 @@ from botocore.exceptions import (
     ProxyConnectionError,
 )
 from botocore.parsers import ResponseParserError
-from botocore.session import get_session
+from botocore.session import Session, get_session
+from botocore.utils import parse_timestamp
 from django.conf import settings
 
 from billing.aws import wire
@@ -162,8 +163,9 @@ class BotoMarketplace:
             "agreement": ("marketplace-agreement", GLOBAL_REGION),
             "queue": ("sqs", GLOBAL_REGION),
         }[purpose]
+        is_metering = purpose == "metering"
         # Metering gets one attempt: a hidden retry could answer for a call whose first try was accepted.
-        attempts = 1 if purpose == "metering" else 3
+        attempts = 1 if is_metering else 3
         read_timeout = {
             "resolve": min(connection.read_timeout, 5),  # a buyer is waiting
             "queue": connection.read_timeout + 20,  # a long poll is silent for up to 20 seconds
@@ -171,7 +173,9 @@ class BotoMarketplace:
         return self._session.client(  # type: ignore[call-overload]  # its overloads want a literal service name
             service,
             region_name=region,
-            config=_config(connection, attempts=attempts, read_timeout=read_timeout),
+            config=_config(
+                connection, attempts=attempts, read_timeout=read_timeout, validates=not is_metering
+            ),
         )
 
     def _call(self, call: Callable[[], Any]) -> Any:
@@ -205,12 +209,12 @@ def get_marketplace() -> BotoMarketplace:
 
 def _session(connection: Connection) -> boto3.Session:
     """The process's own credentials, or a role in the seller's account that renews itself."""
+    source = _botocore_session()
     if connection.role_arn is None:
-        return boto3.Session()
-    source = get_session()
+        return boto3.Session(botocore_session=source)
     own = source.get_credentials()
     if own is None:
-        return boto3.Session()  # every call will say NoCredentials
+        return boto3.Session(botocore_session=source)  # every call will say NoCredentials
     fetcher = AssumeRoleCredentialFetcher(
         client_creator=partial(
             source.create_client, region_name=connection.metering_region, config=_config(connection)
@@ -222,9 +226,22 @@ def _session(connection: Connection) -> boto3.Session:
             **({"ExternalId": connection.role_external_id} if connection.role_external_id else {}),
         },
     )
-    assumed = get_session()
+    assumed = _botocore_session()
     assumed.register_component("credential_provider", CredentialResolver([_AssumedRole(fetcher)]))
     return boto3.Session(botocore_session=assumed)
+
+
+def _botocore_session() -> Session:
+    """As boto3 makes it, but that it reads instants as UTC: this machine's own zone is slow, and nobody's."""
+    session = get_session()
+    session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_instant)
+    return session
+
+
+def _instant(value: Any) -> datetime:
+    if isinstance(value, int | float):
+        return datetime.fromtimestamp(value, UTC)
+    return parse_timestamp(value).astimezone(UTC)
 
 
 class _AssumedRole(CredentialProvider):
@@ -240,8 +257,13 @@ class _AssumedRole(CredentialProvider):
         return DeferredRefreshableCredentials(self._fetcher.fetch_credentials, self.METHOD)
 
 
-def _config(connection: Connection, *, attempts: int = 3, read_timeout: float | None = None) -> Config:
+def _config(
+    connection: Connection, *, attempts: int = 3, read_timeout: float | None = None, validates: bool = True
+) -> Config:
+    """``validates``: whether boto3 looks at parameters first. Of a record it checks less than closing did and
+    AWS does, at a tenth of what the call takes."""
     return Config(
+        parameter_validation=validates,
         connect_timeout=connection.connect_timeout,
         read_timeout=connection.read_timeout if read_timeout is None else read_timeout,
         retries={"mode": "standard", "total_max_attempts": attempts},

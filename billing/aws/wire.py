@@ -54,33 +54,39 @@ def matcher(lines: Sequence[UsageLine]) -> Callable[[Mapping[str, Any]], int | N
     """Tells which of the sent ``lines`` an echoed UsageRecord is; None if that cannot be told.
 
     No source says that AWS echoes a record unchanged. Dimension and hour must agree, and so must the ids that
-    both name: an id that AWS adds or leaves out is no reason to forget that the record was accepted.
+    both name: an id that AWS adds or leaves out is no reason to forget that the record was accepted. An echo
+    of the very ids that one line was sent with is that line's.
     """
-    candidates: dict[tuple[str, datetime], list[UsageLine]] = defaultdict(list)
+    of_hour: dict[tuple[str, datetime], list[UsageLine]] = defaultdict(list)
+    exact: dict[tuple[Any, ...], list[UsageLine]] = defaultdict(list)
     for line in lines:
-        candidates[line.dimension, hour_of(line.timestamp)].append(line)
+        key = line.dimension, hour_of(line.timestamp)
+        of_hour[key].append(line)
+        exact[(*key, *_named(line))].append(line)
 
     def reference_of(echo: Mapping[str, Any]) -> int | None:
         if "Dimension" not in echo or "Timestamp" not in echo:
             return None
-        found = [
-            line.reference
-            for line in candidates.get((echo["Dimension"], hour_of(echo["Timestamp"])), ())
-            if _agree(line, echo)
-        ]
-        return found[0] if len(found) == 1 else None
+        key = echo["Dimension"], hour_of(echo["Timestamp"])
+        found = exact.get((*key, *map(echo.get, _ID_NAMES)))
+        if found is None:
+            found = [line for line in of_hour.get(key, ()) if _agree(line, echo)]
+        return found[0].reference if len(found) == 1 else None
 
     return reference_of
+
+
+_ID_NAMES = ("LicenseArn", "CustomerAWSAccountId", "CustomerIdentifier")
+
+
+def _named(line: UsageLine) -> tuple[str | None, str | None, str | None]:
+    return line.license_arn, line.aws_account_id, line.customer_identifier
 
 
 def _agree(line: UsageLine, echo: Mapping[str, Any]) -> bool:
     return all(
         sent is None or sent == echo.get(name, sent)
-        for name, sent in (
-            ("LicenseArn", line.license_arn),
-            ("CustomerAWSAccountId", line.aws_account_id),
-            ("CustomerIdentifier", line.customer_identifier),
-        )
+        for name, sent in zip(_ID_NAMES, _named(line), strict=True)
     )
 
 
@@ -100,19 +106,10 @@ def _record(line: UsageLine) -> dict[str, Any]:
         "Dimension": line.dimension,
         "QuantityAsDecimal": line.quantity,
     }
-    record |= _ids(line)
+    record |= {name: value for name, value in zip(_ID_NAMES, _named(line), strict=True) if value is not None}
     if line.allocations:
         record["UsageAllocations"] = [_allocation(part) for part in line.allocations]
     return record
-
-
-def _ids(line: UsageLine) -> dict[str, str]:
-    ids = {
-        "LicenseArn": line.license_arn,
-        "CustomerAWSAccountId": line.aws_account_id,
-        "CustomerIdentifier": line.customer_identifier,
-    }
-    return {name: value for name, value in ids.items() if value is not None}
 
 
 def _allocation(part: Allocation) -> dict[str, Any]:

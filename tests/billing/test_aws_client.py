@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from datetime import timedelta
+from datetime import UTC, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
 
@@ -216,12 +216,20 @@ def test_a_refused_batch_says_awss_code(aws, marketplace):
     assert (refused.value.code, refused.value.scope) == ("InvalidUsageDimensionException", Scope.RECORD)
 
 
-def test_what_the_sdk_refuses_to_send_concerns_the_record_not_the_network(aws, marketplace):
+def test_a_malformed_record_is_judged_by_aws_and_concerns_itself_not_the_network(aws, marketplace):
     bought = buy_long_ago(aws, "reports-payg")
     with pytest.raises(MarketplaceError) as refused:
         marketplace.batch_meter_usage([usage_line(bought, dimension="")], region="us-east-1")
+    assert (refused.value.code, refused.value.scope) == ("ValidationException", Scope.RECORD)
+    (call,) = aws.control.requests("BatchMeterUsage")
+    assert call["request"]["UsageRecords"][0]["Dimension"] == ""
+
+
+def test_what_the_sdk_refuses_to_send_is_not_the_networks_fault(aws, marketplace):
+    with pytest.raises(MarketplaceError) as refused:
+        marketplace.get_entitlements(EntitlementFilter(product_code="", license_arn="x"))
     assert (refused.value.code, refused.value.scope) == ("ParamValidation", Scope.RECORD)
-    assert aws.control.requests("BatchMeterUsage") == []
+    assert aws.control.requests("GetEntitlements") == []
 
 
 # --- DescribeAgreement
@@ -234,10 +242,19 @@ def test_an_agreement_is_described_only_where_that_is_permitted(aws):
     details = BotoMarketplace(Connection(describe_agreements=True)).describe_agreement(bought.agreement_id)
     assert details.status == "ACTIVE"
     assert details.initial_agreement_id == bought.agreement_id
-    assert details.starts_at < details.trial_ends_at < details.ends_at
+    # A contract's trial ends, and with it the agreement.
+    assert details.starts_at < details.trial_ends_at == details.ends_at
     payg = aws.buy("reports-payg")
     details = BotoMarketplace(Connection(describe_agreements=True)).describe_agreement(payg.agreement_id)
     assert (details.ends_at, details.trial_ends_at) == (None, None)
+
+
+def test_a_trial_that_converts_ends_before_its_agreement_and_all_instants_are_utc(aws):
+    aws.control.switch(contract_trial_converts=True)
+    bought = aws.buy("reports-flex", free_trial=True)
+    details = BotoMarketplace(Connection(describe_agreements=True)).describe_agreement(bought.agreement_id)
+    assert details.starts_at < details.trial_ends_at < details.ends_at
+    assert {details.starts_at.tzinfo, details.trial_ends_at.tzinfo, details.ends_at.tzinfo} == {UTC}
 
 
 def test_an_unknown_agreement_is_an_error(aws):

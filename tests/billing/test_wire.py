@@ -145,6 +145,19 @@ def test_an_echo_that_fits_two_lines_names_neither():
     assert wire.matcher([LICENSE, twin])(echo(LICENSE, LicenseArn=None)) is None
 
 
+def test_an_echo_names_its_line_where_lines_name_different_ids():
+    assert OLDEST.aws_account_id is None
+    newer = replace(OLDEST, reference=90, aws_account_id="123456789012", customer_identifier=None)
+    both = wire.matcher([OLDEST, newer])
+    assert both(echo(OLDEST)) == OLDEST.reference
+    assert both(echo(newer, CustomerIdentifier="somebody else")) == 90
+    assert both(echo(newer, CustomerIdentifier=OLDEST.customer_identifier)) is None  # it fits both
+
+
+def test_two_lines_that_are_the_same_on_the_wire_are_told_apart_by_nothing():
+    assert wire.matcher([LICENSE, replace(LICENSE, reference=70)])(echo(LICENSE)) is None
+
+
 def test_sizes_are_those_of_the_request():
     many = tuple(Allocation("0.000001", ((f"k{n}", "v"), ("b", "1"))) for n in range(100))
     line = replace(LICENSE, allocations=many)
