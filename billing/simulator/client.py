@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-Json = dict[str, Any]
+from billing.simulator.connection import Connection, ControlError, Json
 
-
-class ControlError(Exception):
-    """The simulator refused; the text says why."""
-
+__all__ = ["ControlError", "SimulatorControl", "Subscription"]
 
 Quantities = Mapping[str, int | float | bool | str]
 _NAMES = ("token", "license_arn", "agreement_id", "aws_account_id", "customer_identifier")
@@ -34,10 +28,11 @@ class SimulatorControl:
     """Drives a running simulator at ``url``."""
 
     def __init__(self, url: str, *, timeout: float = 10.0) -> None:
-        self.url = url.rstrip("/")
-        self._timeout = timeout
-        # Environment proxies must not get between a test and its loopback.
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        self._connection = Connection(url, timeout=timeout)
+
+    @property
+    def url(self) -> str:
+        return self._connection.url
 
     def subscribe(
         self,
@@ -59,9 +54,9 @@ class SimulatorControl:
 
         ``free_trial`` may be a number of days; ``channel_partner`` is the account of who sells it for you.
         """
-        answer = self._post(
+        answer = self._connection.post(
             "subscribe",
-            {
+            body={
                 "product_code": product_code,
                 "aws_account_id": aws_account_id,
                 "quantities": None if quantities is None else dict(quantities),
@@ -80,7 +75,7 @@ class SimulatorControl:
 
     def token(self, agreement_id: str) -> str:
         """A fresh registration token, as "Set up your account" gives it."""
-        return cast(str, self._post(f"agreements/{agreement_id}/token")["token"])
+        return cast(str, self._connection.post("agreements", agreement_id, "token")["token"])
 
     def amend(self, agreement_id: str, quantities: Quantities) -> Json:
         """Add units to a contract; answers the agreement, as ``state`` lists it. So do those below."""
@@ -135,21 +130,23 @@ class SimulatorControl:
     def advance(self, by: timedelta | float) -> datetime:
         """Move the clock on (seconds, or a timedelta) and deliver what fell due."""
         seconds = by.total_seconds() if isinstance(by, timedelta) else by
-        return _now(self._post("clock", {"advance_seconds": seconds}))
+        return _now(self._connection.post("clock", body={"advance_seconds": seconds}))
 
     def set_now(self, now: datetime) -> datetime:
-        return _now(self._post("clock", {"now": now.isoformat()}))
+        return _now(self._connection.post("clock", body={"now": now.isoformat()}))
 
     def set_offset(self, seconds: float) -> datetime:
         """Run ``seconds`` ahead of (or, negative, behind) real time."""
-        return _now(self._post("clock", {"offset_seconds": seconds}))
+        return _now(self._connection.post("clock", body={"offset_seconds": seconds}))
 
     def freeze(self, now: datetime | None = None) -> datetime:
         """Stop the clock, at ``now`` if given."""
-        return _now(self._post("clock", {"freeze": True, "now": now.isoformat() if now else None}))
+        return _now(
+            self._connection.post("clock", body={"freeze": True, "now": now.isoformat() if now else None})
+        )
 
     def resume(self) -> datetime:
-        return _now(self._post("clock", {"freeze": False}))
+        return _now(self._connection.post("clock", body={"freeze": False}))
 
     def fault(
         self,
@@ -175,90 +172,72 @@ class SimulatorControl:
             "share": share,
         }
         body |= {"code": code, "message": message, "status": status}
-        self._post("faults", body)
+        self._connection.post("faults", body=body)
 
     def clear_faults(self) -> None:
-        self._send("DELETE", "faults")
+        self._connection.receive("DELETE", "faults")
 
     def switch(self, **switches: Any) -> None:
         """Set what no AWS source settles; `docs/simulator.md` lists the names."""
-        self._post("switches", switches)
+        self._connection.post("switches", body=switches)
 
     def time(self, **seconds: float) -> None:
         """Set how long AWS takes, in simulated seconds."""
-        self._post("timings", seconds)
+        self._connection.post("timings", body=seconds)
 
     def add_product(self, product: Mapping[str, Any]) -> str:
         """List a product (one entry of the catalog format); returns its code."""
-        return cast(str, self._post("products", dict(product))["code"])
+        return cast(str, self._connection.post("products", body=dict(product))["code"])
 
     def products(self) -> list[Json]:
-        return cast(list[Json], self._send("GET", "products")["products"])
+        return cast(list[Json], self._connection.get("products")["products"])
 
     def set_speed(self, speed: float) -> datetime:
         """Let ``speed`` simulated seconds pass in a real one."""
-        return _now(self._post("clock", {"speed": speed}))
+        return _now(self._connection.post("clock", body={"speed": speed}))
 
     def switches(self) -> dict[str, Any]:
         """The value of each switch."""
-        return {switch["name"]: switch["value"] for switch in self._send("GET", "switches")["switches"]}
+        return {switch["name"]: switch["value"] for switch in self._connection.get("switches")["switches"]}
 
     def timings(self) -> dict[str, float]:
-        return self._send("GET", "timings")
+        return self._connection.get("timings")
 
     def queue(self, name: str, **settings: Any) -> Json:
         """Create or change a queue: visibility_seconds, receives, dead_letter_queue, max_receives."""
-        return self._post("queues", {"name": name, **settings})
+        return self._connection.post("queues", body={"name": name, **settings})
 
     def send(self, queue: str, body: str) -> str:
         """Put a message of any body into a queue; answers its id."""
-        return cast(str, self._post(f"queues/{queue}/messages", {"body": body})["message_id"])
+        return cast(
+            str, self._connection.post("queues", queue, "messages", body={"body": body})["message_id"]
+        )
 
     def redrive(self, dead_letter_queue: str) -> int:
         """Move its messages back to the queues they were dead-lettered from; answers how many."""
-        return cast(int, self._post(f"queues/{dead_letter_queue}/redrive")["moved"])
+        return cast(int, self._connection.post("queues", dead_letter_queue, "redrive")["moved"])
 
     def reset(self) -> None:
         """Back to how the simulator was started."""
-        self._post("reset")
+        self._connection.post("reset")
 
     def state(self) -> Json:
-        return self._send("GET", "state")
+        return self._connection.get("state")
 
     def requests(self, operation: str | None = None) -> list[Json]:
         """What SDKs sent and got, oldest first; only of ``operation`` if given."""
-        entries: list[Json] = self._send("GET", "requests")["requests"]
+        entries: list[Json] = self._connection.get("requests")["requests"]
         return [entry for entry in entries if operation in (None, entry["operation"])]
 
     def invoice(self) -> Json:
-        return self._send("GET", "invoice.json")
+        return self._connection.get("invoice.json")
 
     def usage_report(self) -> str:
         """The invoice as CSV, with the columns of AWS's usage report."""
-        return self._receive("GET", "invoice.csv").decode()
+        return self._connection.receive("GET", "invoice.csv").decode()
 
     def _act(self, agreement_id: str, action: str, body: Json | None = None) -> Json:
-        return self._post(f"agreements/{agreement_id}/{action}", body)
-
-    def _post(self, path: str, body: Json | None = None) -> Json:
-        return self._send("POST", path, body or {})
-
-    def _send(self, method: str, path: str, body: Json | None = None) -> Json:
-        return cast(Json, json.loads(self._receive(method, path, body)))
-
-    def _receive(self, method: str, path: str, body: Json | None = None) -> bytes:
-        request = urllib.request.Request(
-            f"{self.url}/_simulator/{path}",
-            method=method,
-            data=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        try:
-            with self._opener.open(request, timeout=self._timeout) as response:
-                return cast(bytes, response.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                raise ControlError(json.load(error)["error"]) from None
+        return self._connection.post("agreements", agreement_id, action, body=body)
 
 
 def _subscription(answer: Json) -> Subscription:

@@ -88,7 +88,7 @@ def whole_second(moment: datetime) -> datetime:
 
 def iso(moment: datetime) -> str:
     """The form AWS prints in events: UTC, whole seconds, Z."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return moment.astimezone(UTC).isoformat(timespec="seconds").removesuffix("+00:00") + "Z"
 
 
 def parse_iso(text: str) -> datetime:

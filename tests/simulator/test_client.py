@@ -80,3 +80,10 @@ def test_a_refusal_is_told_in_words(shop):
 
 def test_it_needs_only_the_address(shop):
     assert SimulatorControl(f"{shop.url}/").now() == NOON
+
+
+@pytest.mark.parametrize("agreement_id", ["agmt with space", "a?b", "a#b", "a%b", "ä"])
+def test_a_name_that_a_url_would_read_otherwise_arrives_as_it_is(shop, agreement_id):
+    with pytest.raises(ControlError) as refused:
+        shop.control.cancel(agreement_id)
+    assert str(refused.value) == f"There is no agreement {agreement_id!r}"

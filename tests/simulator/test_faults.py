@@ -4,12 +4,14 @@ import pytest
 from botocore.exceptions import ClientError
 
 from billing.simulator.client import ControlError
+from billing.simulator.connection import Connection
 
 
 @pytest.fixture
 def order(simulator):
     """Orders a fault with any members."""
-    return lambda **body: simulator.control._post("faults", body)
+    connection = Connection(simulator.url, timeout=10)
+    return lambda **body: connection.post("faults", body=body)
 
 
 def refused(call, **members):
