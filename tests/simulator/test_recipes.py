@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from billing.simulator import faults
-from billing.simulator.switches import Switches, describe_switches
+from billing.simulator.switches import Switches, Timings, describe_switches
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = (ROOT / "docs/simulator.md").read_text()
@@ -56,6 +57,11 @@ def test_every_switch_is_told_with_its_default_and_meaning() -> None:
 
 def test_every_fault_is_told() -> None:
     assert set(_rows("Accidents to order")) == set(faults.KINDS)
+
+
+def test_every_timing_is_told_with_its_default() -> None:
+    told = {name: float(row[0]) for name, row in _rows("How long AWS takes").items()}
+    assert told == {name: default.total_seconds() for name, default in asdict(Timings()).items()}
 
 
 def test_every_option_of_the_command_is_told() -> None:
