@@ -45,8 +45,6 @@ class Standing(NamedTuple):
 
     state: str
     attempts: int  # this one included
-    submit_by: datetime
-    agreement: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +111,9 @@ def claim(picked: Sequence[Batch], *, lease: Held, now: datetime) -> list[Batch]
     """
     # The lease's row stays locked until the batches are taken: nobody becomes the submitter in between.
     lease.renew()
-    standings = _lock((line.reference for batch in picked for line in batch.lines), now=now)
+    standings = _take(
+        [line.reference for batch in picked for line in batch.lines], token=lease.token, now=now
+    )
     claimed = [
         replace(batch, lines=lines, standings={line.reference: standings[line.reference] for line in lines})
         for batch in picked
@@ -121,9 +121,6 @@ def claim(picked: Sequence[Batch], *, lease: Held, now: datetime) -> list[Batch]
     ]
     if not claimed:
         return []
-    MeteringRecord.objects.filter(pk__in=list(standings)).update(
-        state=State.IN_DOUBT, claimed_by=lease.token, attempts=F("attempts") + 1, next_attempt_at=None
-    )
     submissions = Submission.objects.bulk_create(
         Submission(token=lease.token, parent_id=batch.parent, record_count=len(batch.lines), started_at=now)
         for batch in claimed
@@ -158,13 +155,31 @@ _INSERT_LINES = f"""
     FROM unnest(%s::bigint[], %s::bigint[]) AS line (submission_id, record_id)"""
 
 
-def _lock(pks: Iterable[int], *, now: datetime) -> dict[int, Standing]:
-    """Lock what may still be sent, in the order in which deadlines are recomputed: else both could wait."""
+def _take(pks: list[int], *, token: int, now: datetime) -> dict[int, Standing]:
+    """Mark what may still be sent, in the order in which deadlines are recomputed: else both could wait."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(_TAKE, [pks, list(MeteringRecord.SENDABLE), now, token])
+            return {pk: Standing(state, attempts) for pk, state, attempts in cursor.fetchall()}
     rows = (
         MeteringRecord.objects.sendable()
-        .filter(pk__in=list(pks), submit_by__gt=now)
-        .select_for_update(no_key=True)
+        .filter(pk__in=pks, submit_by__gt=now)
         .order_by("pk")
-        .values_list("pk", "state", "attempts", "submit_by", "agreement_id")
+        .values_list("pk", "state", "attempts")
     )
-    return {pk: Standing(state, attempts + 1, by, agreement) for pk, state, attempts, by, agreement in rows}
+    standings = {pk: Standing(state, attempts + 1) for pk, state, attempts in rows}
+    MeteringRecord.objects.filter(pk__in=list(standings)).update(
+        state=State.IN_DOUBT, claimed_by=token, attempts=F("attempts") + 1, next_attempt_at=None
+    )
+    return standings
+
+
+_TAKE = f"""
+    WITH sendable AS MATERIALIZED (
+        SELECT id, state FROM {MeteringRecord._meta.db_table}
+        WHERE id = ANY(%s) AND state = ANY(%s) AND submit_by > %s
+        ORDER BY id FOR NO KEY UPDATE)
+    UPDATE {MeteringRecord._meta.db_table} record
+    SET state = 'in_doubt', claimed_by = %s, attempts = attempts + 1, next_attempt_at = NULL
+    FROM sendable WHERE record.id = sendable.id
+    RETURNING record.id, sendable.state, record.attempts"""

@@ -27,7 +27,7 @@ Answer = BatchAnswer | MarketplaceError
 
 @dataclass(slots=True)
 class InFlight:
-    """The calls that were handed in and whose answers were not taken yet; more than MOST wait for a thread."""
+    """The calls handed in whose answers were not taken yet; those beyond MOST wait for a thread."""
 
     marketplace: Marketplace
     lease: Held

@@ -9,18 +9,17 @@ from __future__ import annotations
 import logging
 import random
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import chain
 
 from django.db import transaction
-from django.db.models import Case, Value, When
 
 from billing import audit, crashpoints, customers, settling
 from billing.aws.errors import NOT_TAKEN, MarketplaceError, MarketplaceUnavailable, Scope
 from billing.aws.types import BatchAnswer
-from billing.batches import Batch, Standing
+from billing.batches import Batch
 from billing.models import MeteringRecord, Submission, SubmissionLine
 from billing.settling import Settlement, Verdict
 
@@ -30,6 +29,14 @@ State = MeteringRecord.State
 Answers = Sequence[tuple[Batch, BatchAnswer | MarketplaceError]]
 
 _NO_ANSWER = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the ledger knows of records beside the answer, read where the answer asks for it."""
+
+    earlier_sends: Collection[int]
+    deadlines: Mapping[int, datetime]
 
 
 @dataclass(slots=True)
@@ -43,23 +50,20 @@ class _Reading:
     verdicts: dict[Verdict, list[int]] = field(default_factory=lambda: defaultdict(list))
     pauses: dict[int, timedelta] = field(default_factory=dict)
 
-    def standing(self, pk: int) -> Standing:
-        return self.batch.standings[pk]
-
     def accepted_of(self, in_hand: Collection[int]) -> int:
         duplicates = (pks for verdict, pks in self.verdicts.items() if verdict.state == State.ACCEPTED)
         return sum(pk in in_hand for pk in chain(self.accepted, *duplicates))
 
     def again_at(self, pk: int, now: datetime) -> datetime:
         """One instant for all records of the call that were tried as often: they go together again."""
-        attempts = self.standing(pk).attempts
+        attempts = self.batch.standings[pk].attempts
         return now + self.pauses.setdefault(attempts, pause(attempts))
 
 
 def believe(answers: Answers, *, token: int, now: datetime) -> int:
     """Write what AWS answered. Returns how many records it accepted."""
-    ours = _earlier_sends(answers)
-    readings = [_read(batch, answer, ours=ours, now=now) for batch, answer in answers]
+    known = _Known(_earlier_sends(answers), _deadlines(answers))
+    readings = [_read(batch, answer, known, now=now) for batch, answer in answers]
     with transaction.atomic():
         in_hand = settling.lock((pk for reading in readings for pk in reading.batch.standings), token=token)
         _finish(readings, now=now)
@@ -76,11 +80,9 @@ def believe(answers: Answers, *, token: int, now: datetime) -> int:
     return sum(reading.accepted_of(in_hand) for reading in readings)
 
 
-def _read(
-    batch: Batch, answer: BatchAnswer | MarketplaceError, *, ours: Collection[int], now: datetime
-) -> _Reading:
+def _read(batch: Batch, answer: BatchAnswer | MarketplaceError, known: _Known, *, now: datetime) -> _Reading:
     if isinstance(answer, BatchAnswer):
-        return _answered(batch, answer, ours=ours, now=now)
+        return _answered(batch, answer, known, now=now)
     if isinstance(answer, MarketplaceUnavailable):
         return _unanswered(batch, answer, now=now)
     return _refused(batch, answer, now=now)
@@ -114,7 +116,7 @@ def _refused(batch: Batch, error: MarketplaceError, *, now: datetime) -> _Readin
     return reading
 
 
-def _answered(batch: Batch, answer: BatchAnswer, *, ours: Collection[int], now: datetime) -> _Reading:
+def _answered(batch: Batch, answer: BatchAnswer, known: _Known, *, now: datetime) -> _Reading:
     reading = _Reading(batch, answer, Submission.Outcome.ANSWERED)
     outcomes = {outcome.reference: outcome for outcome in answer.outcomes}
     for pk, standing in batch.standings.items():
@@ -128,10 +130,10 @@ def _answered(batch: Batch, answer: BatchAnswer, *, ours: Collection[int], now: 
             continue
         elif outcome.status == "DuplicateRecord":
             # AWS holds this hour: ours, if it may have taken an earlier send of these same bytes.
-            verdict = Verdict(State.ACCEPTED if pk in ours else State.CONFLICT, outcome.status)
+            verdict = Verdict(State.ACCEPTED if pk in known.earlier_sends else State.CONFLICT, outcome.status)
         elif outcome.status == "CustomerNotSubscribed":
             # Maybe not yet, maybe no longer: keep trying, more often as the deadline nears.
-            wait = min(timedelta(hours=1), (standing.submit_by - now) / 4)
+            wait = min(timedelta(hours=1), (known.deadlines[pk] - now) / 4)
             verdict = Verdict(State.WAITING, outcome.status, now + wait)
         else:
             # A status AWS invented since: never success. The identical record goes out again.
@@ -142,17 +144,28 @@ def _answered(batch: Batch, answer: BatchAnswer, *, ours: Collection[int], now: 
 
 def _earlier_sends(answers: Answers) -> set[int]:
     """Of the records that AWS calls duplicates, those of which it may have taken an earlier send."""
-    calls = {
-        outcome.reference: batch.submission
-        for batch, answer in answers
-        if isinstance(answer, BatchAnswer)
-        for outcome in answer.outcomes
-        if outcome.status == "DuplicateRecord"
-    }
+    calls = _told(answers, "DuplicateRecord")
     if not calls:
         return set()
     earlier = SubmissionLine.objects.filter(record__in=list(calls)).exclude(submission__in=calls.values())
     return set(earlier.maybe_taken().values_list("record_id", flat=True))
+
+
+def _deadlines(answers: Answers) -> dict[int, datetime]:
+    """Of the records whose customers AWS calls not subscribed."""
+    told = _told(answers, "CustomerNotSubscribed")
+    return dict(MeteringRecord.objects.filter(pk__in=told).values_list("pk", "submit_by")) if told else {}
+
+
+def _told(answers: Answers, status: str) -> dict[int, int]:
+    """The records of which AWS says so, and in which call."""
+    return {
+        outcome.reference: batch.submission
+        for batch, answer in answers
+        if isinstance(answer, BatchAnswer)
+        for outcome in answer.outcomes
+        if outcome.status == status and outcome.reference in batch.standings
+    }
 
 
 def _finish(readings: Sequence[_Reading], *, now: datetime) -> None:
@@ -171,10 +184,7 @@ def _finish(readings: Sequence[_Reading], *, now: datetime) -> None:
             error_message=answer.message,
         )
     if request_ids:
-        whens = [When(pk=pk, then=Value(request_id)) for pk, request_id in request_ids.items()]
-        Submission.objects.filter(pk__in=list(request_ids)).update(
-            finished_at=now, outcome=Submission.Outcome.ANSWERED, aws_request_id=Case(*whens)
-        )
+        settling.finish_answered(request_ids, now=now)
 
 
 def _tell(reading: _Reading, in_hand: Collection[int], *, now: datetime) -> None:
@@ -187,7 +197,8 @@ def _tell(reading: _Reading, in_hand: Collection[int], *, now: datetime) -> None
         for pk in written:
             _tell_of(pk, verdict, reading.answer)
         if verdict.status == "CustomerNotSubscribed":
-            for agreement in sorted({reading.standing(pk).agreement for pk in written}):
+            theirs = MeteringRecord.objects.filter(pk__in=written).values_list("agreement_id", flat=True)
+            for agreement in sorted(set(theirs)):
                 _flag(agreement, now=now)
 
 

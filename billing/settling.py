@@ -12,7 +12,7 @@ from datetime import datetime
 from django.db import connection
 from django.db.models import Case, CharField, Value, When
 
-from billing.models import MeteringRecord, SubmissionLine
+from billing.models import MeteringRecord, Submission, SubmissionLine
 
 State = MeteringRecord.State
 
@@ -41,8 +41,23 @@ class Settlement:
 
 def lock(pks: Iterable[int], *, token: int) -> set[int]:
     """Lock those still in doubt under ``token``, in the order in which deadlines are recomputed."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(_LOCK_RECORDS, [list(pks), token])
+            return {pk for (pk,) in cursor.fetchall()}
     ours = MeteringRecord.objects.filter(pk__in=list(pks), state=State.IN_DOUBT, claimed_by=token)
-    return set(ours.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
+    return set(ours.values_list("pk", flat=True))
+
+
+def finish_answered(request_ids: Mapping[int, str], *, now: datetime) -> None:
+    """Submissions that AWS answered, each with the id that it gave the request."""
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(_FINISH, [now, list(request_ids), list(request_ids.values())])
+        return
+    Submission.objects.filter(pk__in=list(request_ids)).update(
+        finished_at=now, outcome=Submission.Outcome.ANSWERED, aws_request_id=_chosen("pk", request_ids)
+    )
 
 
 def settle(settlements: Sequence[Settlement], in_hand: Collection[int], *, token: int, now: datetime) -> None:
@@ -101,7 +116,14 @@ def _chosen(column: str, values: Mapping[int, str | None]) -> Case:
     return Case(*whens, output_field=CharField())
 
 
+_LOCK_RECORDS = f"""
+    SELECT id FROM {MeteringRecord._meta.db_table}
+    WHERE id = ANY(%s) AND state = 'in_doubt' AND claimed_by = %s ORDER BY id FOR NO KEY UPDATE"""
 # The casts are of what psycopg sends as text. next_attempt_at is empty since the claim.
+_FINISH = f"""
+    UPDATE {Submission._meta.db_table} call
+    SET finished_at = %s, outcome = 'answered', aws_request_id = answer.request_id
+    FROM unnest(%s::bigint[], %s::text[]) AS answer (id, request_id) WHERE call.id = answer.id"""
 _ACCEPT_RECORDS = f"""
     UPDATE {MeteringRecord._meta.db_table} record
     SET state = 'accepted', aws_record_id = answer.aws_id, settled_at = %s,
