@@ -2,7 +2,7 @@
 
 Use it with ``pytest_plugins = ["billing.simulator.pytest_plugin"]`` in the topmost conftest.py. It needs no
 Django settings and does not touch the environment; a test that wants unmodified SDKs pointed here does so
-with ``simulator.endpoint_env``.
+with ``simulator.endpoint_env``. Quotas are off, and AWS is quick; ``simulator.control`` changes both.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import pytest
 from billing.simulator.client import SimulatorControl
 from billing.simulator.server import SimulatorServer
 from billing.simulator.state import State
-from billing.simulator.switches import Switches
+from billing.simulator.switches import QUICK, Switches
 
 
 class RunningSimulator(SimulatorServer):
@@ -22,7 +22,7 @@ class RunningSimulator(SimulatorServer):
 
     def __init__(self) -> None:
         # Quotas count real seconds, which would make a test's outcome depend on how fast it runs.
-        super().__init__(State(switches=Switches(quotas=False)))
+        super().__init__(State(switches=Switches(quotas=False), timings=QUICK))
         self.control = SimulatorControl(self.url)
 
 

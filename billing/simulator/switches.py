@@ -108,15 +108,23 @@ class Switches:
 
 @dataclass(frozen=True, slots=True)
 class Timings:
-    """How long AWS takes, in simulated time. Delays are ours, the final hour is AWS's (facts page §3.7)."""
+    """How long AWS takes, in simulated time: as seen with a live purchase (facts page §3.7 and §4.2)."""
 
-    agreement_created: timedelta = timedelta(seconds=2)
-    license_updated: timedelta = timedelta(seconds=5)
-    deprovisioned: timedelta = timedelta(seconds=30)
+    agreement_created: timedelta = timedelta(seconds=11)
+    license_updated: timedelta = timedelta(seconds=72)
+    deprovisioned: timedelta = timedelta(seconds=31)
     final_hour: timedelta = timedelta(minutes=60)
     token_lifetime: timedelta = timedelta(hours=4)
     contract_term: timedelta = timedelta(days=365)
     free_trial: timedelta = timedelta(days=30)
+
+
+QUICK = Timings(
+    agreement_created=timedelta(seconds=2),
+    license_updated=timedelta(seconds=5),
+    deprovisioned=timedelta(seconds=30),
+)
+"""For who clicks or tests, and would rather not wait a minute for a license."""
 
 
 def set_switches(current: Switches, wanted: Mapping[str, Any]) -> Switches:

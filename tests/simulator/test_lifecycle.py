@@ -4,8 +4,11 @@ from datetime import timedelta
 
 import pytest
 
+from billing.simulator import changes, delivery, purchases
+from billing.simulator.catalog import read_product
 from billing.simulator.client import ControlError
-from tests.simulator.conftest import FLEX, NOON, usage
+from billing.simulator.state import State
+from tests.simulator.conftest import FLEX, NOON, PAYG, usage
 from tests.simulator.messages import actions, kinds, received, told
 
 __all__ = ["received"]
@@ -464,3 +467,23 @@ def test_a_license_beside_a_legacy_purchase_is_not_in_its_way(shop, legacy):
     again = shop.control.subscribe("reports-legacy", aws_account_id=legacy.aws_account_id)
     assert again.customer_identifier == legacy.customer_identifier
     assert again.agreement_id != legacy.agreement_id
+
+
+def test_unless_told_to_be_quick_events_take_as_long_as_in_the_live_purchase():
+    state = State([read_product(PAYG)])
+    state.move_clock(now=NOON, freeze=True)
+    bought = purchases.subscribe(state, product_code="reports-payg").agreement
+    assert due(state) == {"Purchase Agreement Created": 11, "License Updated": 72}
+    with state.lock:
+        state.move_clock(advance=timedelta(seconds=72))
+        delivery.catch_up(state)
+        changes.cancel(state, bought)
+    assert due(state) == {"Purchase Agreement Ended": 72, "License Deprovisioned": 72 + 31}
+
+
+def due(state):
+    """Seconds after noon of what is scheduled."""
+    return {
+        event.kind.partition(" - ")[0]: (event.due - NOON).total_seconds()
+        for event in state.upcoming.in_order
+    }

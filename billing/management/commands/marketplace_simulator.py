@@ -21,7 +21,7 @@ from billing.simulator.errors import Refused
 from billing.simulator.fields import FASTEST, shifted
 from billing.simulator.server import LOOPBACK, SimulatorServer, lets_others_in
 from billing.simulator.state import State
-from billing.simulator.switches import Switches, set_switches
+from billing.simulator.switches import QUICK, Switches, Timings, set_switches
 
 
 class Command(BaseCommand):
@@ -50,6 +50,9 @@ class Command(BaseCommand):
             type=float,
             default=0.0,
             help="start ahead of (or behind) real time; a clock that --state kept goes on as it was",
+        )
+        parser.add_argument(
+            "--quick", action="store_true", help="licenses and events come within seconds, not after a minute"
         )
         parser.add_argument("--no-quotas", action="store_true", help="do not throttle at AWS's request rates")
 
@@ -115,6 +118,7 @@ def _state(options: dict[str, Any]) -> State:
         speed=speed,
         fulfillment_url=options["fulfillment_url"],
         switches=Switches(quotas=not options["no_quotas"]),
+        timings=QUICK if options["quick"] else Timings(),
     )
 
 
@@ -132,6 +136,8 @@ def _apply_again(state: State, options: dict[str, Any]) -> None:
         state.change_conditions(fulfillment_url=options["fulfillment_url"])
     if options["no_quotas"]:
         state.change_conditions(switches=set_switches(state.switches, {"quotas": False}))
+    if options["quick"]:
+        state.change_conditions(timings=QUICK)
     if options["speed"] is not None:
         state.move_clock(speed=options["speed"])
 

@@ -82,6 +82,7 @@ class Command(BaseCommand):
             "simulator",
             "manage.py",
             "marketplace_simulator",
+            "--quick",
             f"--port={urlsplit(simulator_url).port}",
             f"--catalog={settings.MARKETPLACE_CATALOG}",
             f"--fulfillment-url={site_url}/marketplace/register/",
