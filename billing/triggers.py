@@ -170,7 +170,8 @@ def _metered_elsewhere() -> Trigger:
     """A use counts in a record of its own agreement and dimension.
 
     On PostgreSQL it is looked at once per statement, over all that changed: closing claims thousands at once,
-    and a look for each would cost more than the update.
+    and a look for each would cost more than the update. On SQLite only where the record changes: nothing else
+    of it can, and of two triggers on one row SQLite does not say which speaks first.
     """
     record = MeteringRecord._meta.db_table
     other = (
@@ -185,7 +186,9 @@ def _metered_elsewhere() -> Trigger:
         UsageEvent,
         "usage_event_in_its_own_record",
         "UPDATE",
-        f"NEW.metering_record_id IS NOT NULL AND EXISTS (SELECT 1 {other})",
+        "NEW.metering_record_id IS NOT NULL "
+        "AND (OLD.metering_record_id IS NULL OR OLD.metering_record_id <> NEW.metering_record_id) "
+        f"AND EXISTS (SELECT 1 {other})",
         on_postgresql=f"EXISTS (SELECT 1 {among})",
     )
 
@@ -284,8 +287,9 @@ def install(connection: BaseDatabaseWrapper) -> None:
                 )
         for stale in present - set(wanted) - {_NO_TRUNCATE}:
             _drop(cursor, connection.vendor, stale)
-        for name in wanted.keys() - present:
-            cursor.execute(wanted[name].sql(connection.vendor))
+        for name, trigger in wanted.items():
+            if name not in present:
+                cursor.execute(trigger.sql(connection.vendor))
 
 
 def drop_all(connection: BaseDatabaseWrapper) -> None:
