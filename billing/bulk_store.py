@@ -1,4 +1,4 @@
-"""Storing many uses at once: through a temporary table on PostgreSQL, by the ORM elsewhere.
+"""Storing many uses at once: by COPY on PostgreSQL, by the ORM elsewhere.
 
 Both leave a known key alone and tell what it names.
 """
@@ -12,7 +12,8 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from django.db import connection
+import psycopg
+from django.db import IntegrityError, connection, transaction
 from django.db.models.expressions import RawSQL
 
 from billing.models import UsageEvent
@@ -108,9 +109,9 @@ _CREATE_TOLD = """
         occurred_at timestamptz, key text, tags jsonb, disposition text,
         event_id bigint DEFAULT nextval(pg_get_serial_sequence('billing_usageevent', 'id'))
     ) ON COMMIT DROP"""
-_COPY_TOLD = """
-    COPY billing_told (organization_id, agreement_id, dimension_id, quantity, occurred_at, key, tags,
-                       disposition) FROM STDIN"""
+_COLUMNS = "organization_id, agreement_id, dimension_id, quantity, occurred_at, key, tags, disposition"
+_COPY_NEW = f"COPY billing_usageevent ({_COLUMNS}, recorded_at) FROM STDIN"
+_COPY_TOLD = f"COPY billing_told ({_COLUMNS}) FROM STDIN"
 _INSERT_TOLD = """
     INSERT INTO billing_usageevent (id, organization_id, agreement_id, dimension_id, quantity, occurred_at,
                                     recorded_at, key, tags, disposition)
@@ -138,13 +139,32 @@ _ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 def _copy(told: Sequence[Told], *, now: datetime) -> dict[Name, Content]:
+    """Straight into the table: mostly every key is new. A chunk that has a known one is merged instead."""
+    lines = [_line(each) for each in told]
+    end = f"\t{now}\n"
+    try:
+        with (
+            transaction.atomic(),
+            connection.cursor() as cursor,
+            connection.wrap_database_errors,
+            cursor.copy(_COPY_NEW) as copy,
+        ):
+            copy.write(end.join(lines) + end)
+        return {}
+    except IntegrityError as error:
+        if not isinstance(error.__cause__, psycopg.errors.UniqueViolation):
+            raise
+    return _merge(lines, now=now)
+
+
+def _merge(lines: Sequence[str], *, now: datetime) -> dict[Name, Content]:
     with connection.cursor() as cursor:
         cursor.execute(_CREATE_TOLD)
         cursor.execute("TRUNCATE billing_told")
         with connection.wrap_database_errors, cursor.copy(_COPY_TOLD) as copy:
-            copy.write("".join(map(_line, told)))
+            copy.write("\n".join(lines) + "\n")
         cursor.execute(_INSERT_TOLD, [now])
-        if cursor.rowcount == len(told):
+        if cursor.rowcount == len(lines):
             return {}
     return _contents(UsageEvent.objects.filter(pk__in=RawSQL(_KNOWN_TOLD, [])))
 
@@ -157,7 +177,7 @@ def _line(told: Told) -> str:
     # Tags hold no character that JSON or COPY would escape.
     return (
         f"{organization}\t{agreement}\t{dimension}\t{told.millionths}\t{told.instant}\t{key}\t{told.json}\t"
-        f"{disposition}\n"
+        f"{disposition}"
     )
 
 
