@@ -9,8 +9,11 @@ import logging
 import uuid
 from collections.abc import Callable, Iterable
 
-from billing.simulator import control, delivery, pages, wire
-from billing.simulator.protocols import CBOR, JSON_1_1
+from billing.simulator.aws import wire
+from billing.simulator.aws.protocols import CBOR, JSON_1_1
+from billing.simulator.control_api import control
+from billing.simulator.lifecycle import delivery
+from billing.simulator.pages import router
 from billing.simulator.state import State
 from billing.simulator.web import BodyTooLarge, Environ, Request, Response, StartResponse, json_response
 
@@ -65,7 +68,7 @@ class Simulator:
             return control.answer(self.state, request)
         if wire.is_for_aws(request):
             return wire.answer(self.state, request, gone=self._gone(request))
-        return pages.answer(self.state, request)
+        return router.answer(self.state, request)
 
     def _gone(self, request: Request) -> Callable[[], bool]:
         client_disconnected = request.environ.get("waitress.client_disconnected", lambda: False)

@@ -14,11 +14,11 @@ from decimal import Decimal
 from functools import cached_property
 from typing import Literal
 
+from billing.simulator.aws.shapes import Json
 from billing.simulator.catalog import Product
 from billing.simulator.clock import iso
+from billing.simulator.control_api.reports import names
 from billing.simulator.records import Agreement, BilledRecord
-from billing.simulator.reports import names
-from billing.simulator.shapes import Json
 from billing.simulator.state import State
 
 

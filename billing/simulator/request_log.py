@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from billing.simulator.aws.protocols import Protocol
 from billing.simulator.errors import AwsError
-from billing.simulator.protocols import Protocol
 
 KEPT = 500
 LARGEST_PAYLOAD = 64 * 1024

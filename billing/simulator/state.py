@@ -8,12 +8,13 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from billing.simulator.aws.quotas import Quotas
 from billing.simulator.catalog import Product
 from billing.simulator.clock import Clock
 from billing.simulator.errors import Refused
 from billing.simulator.faults import Fault, Faults
+from billing.simulator.lifecycle.schedule import Schedule
 from billing.simulator.queues import Messages, Queue
-from billing.simulator.quotas import Quotas
 from billing.simulator.records import (
     Agreement,
     BilledRecord,
@@ -27,7 +28,6 @@ from billing.simulator.records import (
     Token,
 )
 from billing.simulator.request_log import RequestLog
-from billing.simulator.schedule import Schedule
 from billing.simulator.switches import Switches, Timings
 from billing.simulator.tables import Table
 

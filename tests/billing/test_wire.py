@@ -11,8 +11,8 @@ from botocore.validate import ParamValidator
 
 from billing.aws import wire
 from billing.aws.types import Allocation, UsageLine
-from billing.simulator.bounds import BATCH_METER_USAGE
-from billing.simulator.shapes import parse
+from billing.simulator.aws.bounds import BATCH_METER_USAGE
+from billing.simulator.aws.shapes import parse
 
 ARN = "arn:aws:license-manager::294406891311:license:l-0123456789abcdef0123456789abcdef"
 LICENSE = UsageLine(

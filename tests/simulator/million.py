@@ -9,10 +9,11 @@ import sys
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from billing.simulator import metering, purchases
-from billing.simulator.call import Call
+from billing.simulator.aws import metering
+from billing.simulator.aws.call import Call
 from billing.simulator.catalog import read_product
 from billing.simulator.errors import AwsError
+from billing.simulator.lifecycle import purchases
 from billing.simulator.records import Agreement, BilledRecord
 from billing.simulator.state import State
 

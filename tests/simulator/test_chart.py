@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from billing.simulator.chart import MOST_DAYS, MOST_HOURS, MOST_MONTHS, chart
+from billing.simulator.pages.chart import MOST_DAYS, MOST_HOURS, MOST_MONTHS, chart
 
 START = datetime(2026, 10, 31, 22, tzinfo=UTC)
 

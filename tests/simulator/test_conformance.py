@@ -14,7 +14,7 @@ import cbor2
 import pytest
 from botocore.exceptions import ClientError
 
-from billing.simulator.services import SERVICES
+from billing.simulator.aws.services import SERVICES
 from tests.simulator.conformance import conforms
 from tests.simulator.conftest import NOON, code_of, usage
 from tests.simulator.service_models import SERVED, cases, model, rules

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from billing.simulator.actions import ACTIONS
 from billing.simulator.client import ControlError
+from billing.simulator.lifecycle.actions import ACTIONS
 from tests.simulator.conftest import NOON, PAYG
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from billing.simulator.quotas import Quotas
+from billing.simulator.aws.quotas import Quotas
 from tests.simulator.conftest import NOON, billed, code_of, usage
 from tests.simulator.test_metering import refusal, status
 

@@ -17,11 +17,12 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from billing.simulator import entries, journal, purchases, queues
+from billing.simulator import entries, journal, queues
 from billing.simulator.catalog import read_product
 from billing.simulator.client import SimulatorControl
 from billing.simulator.entries import HEADER, KEYS, Entry
 from billing.simulator.errors import Refused
+from billing.simulator.lifecycle import purchases
 from billing.simulator.records import BilledRecord, Suspension
 from billing.simulator.server import SimulatorServer
 from billing.simulator.state import State

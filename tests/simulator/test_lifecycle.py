@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from billing.simulator import changes, delivery, purchases
 from billing.simulator.catalog import read_product
 from billing.simulator.client import ControlError
+from billing.simulator.lifecycle import changes, delivery, purchases
 from billing.simulator.state import State
 from tests.simulator.conftest import FLEX, NOON, PAYG, usage
 from tests.simulator.messages import actions, kinds, received, told

@@ -5,7 +5,7 @@ import time
 import pytest
 from botocore.exceptions import ClientError
 
-from billing.simulator.quotas import Quotas
+from billing.simulator.aws.quotas import Quotas
 from billing.simulator.state import State
 from tests.simulator.conftest import code_of
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from billing.simulator.lifecycle.schedule import Schedule
 from billing.simulator.records import Scheduled
-from billing.simulator.schedule import Schedule
 from billing.simulator.tables import Table
 from tests.simulator.conftest import NOON
 

@@ -93,9 +93,9 @@ def test_endpoint_variables_are_those_botocore_reads(simulator):
 
 def test_nothing_of_ours_and_no_django_settings_are_imported():
     code = (
-        "import sys, billing.simulator.server, billing.simulator.client, billing.simulator.pages as p\n"
+        "import sys, billing.simulator.server, billing.simulator.client\n"
         "from billing.simulator.state import State\n"
-        "from billing.simulator.render import problem\n"
+        "from billing.simulator.pages.render import problem\n"
         "problem(State(), 'x')\n"
         "others = ('accounts', 'marketplace_saas', 'botocore', 'boto3')\n"
         "bad = [m for m in sys.modules if m.split('.')[0] in others"

@@ -10,7 +10,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from billing.simulator import queues
-from billing.simulator import sqs as simulated
+from billing.simulator.aws import sqs as simulated
 from billing.simulator.client import ControlError
 from billing.simulator.queues import Messages, Queue
 from tests.simulator.conftest import NOON, code_of

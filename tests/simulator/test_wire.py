@@ -6,7 +6,7 @@ import json
 import pytest
 from botocore.exceptions import ClientError
 
-from billing.simulator.protocols import JSON_1_1
+from billing.simulator.aws.protocols import JSON_1_1
 from billing.simulator.request_log import LARGEST_LOG, RequestLog
 from tests.simulator.conftest import PAYG, code_of
 

@@ -17,8 +17,8 @@ from django.core.management.base import BaseCommand, CommandError
 from billing.simulator import journal
 from billing.simulator.catalog import read_catalog
 from billing.simulator.clock import Clock
+from billing.simulator.control_api.fields import FASTEST, shifted
 from billing.simulator.errors import Refused
-from billing.simulator.fields import FASTEST, shifted
 from billing.simulator.server import LOOPBACK, SimulatorServer, lets_others_in
 from billing.simulator.state import State
 from billing.simulator.switches import QUICK, Switches, Timings, set_switches

@@ -1,0 +1,1 @@
+"""What SDKs talk to: the wire protocols, and AWS's operations by AWS's rules."""

@@ -1,0 +1,1 @@
+"""The JSON API under /_simulator/ by which tests and people drive the simulation."""

@@ -1,0 +1,1 @@
+"""What becomes of a purchase: bought, changed, renewed, ended; and what AWS tells the seller of it."""
