@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PAIRS = 5
-HEAD = f"  {'measure':<14}{'ours':>12}{'reference':>12}  {'unit':<10}{'ratio':>8}  {'hold':<8}{'peak':>9}"
+HEAD = f"  {'measure':<16}{'ours':>12}{'reference':>12}  {'unit':<10}{'ratio':>8}  {'hold':<8}{'peak':>9}"
 _RELATIONS = {">=": operator.ge, "<=": operator.le, "==": operator.eq}
 
 Work = Callable[[], int]  # does it, and tells how much was done
@@ -43,7 +43,7 @@ class Measure:
     def __str__(self) -> str:
         figures = f"{self.value:>12,.2f}{self.reference:>12,.2f}  {self.unit:<10}{self.ratio:>8.3f}"
         return (
-            f"{'✓' if self.holds else '✗'} {self.name:<14}{figures}  {self.hold:<8}{self.peak_mib:>5,.0f} MiB"
+            f"{'✓' if self.holds else '✗'} {self.name:<16}{figures}  {self.hold:<8}{self.peak_mib:>5,.0f} MiB"
         )
 
 
@@ -59,13 +59,21 @@ def compare(
     """Do both in turn, ``PAIRS`` times after a pair that warms up; ``prepare`` goes untimed before each."""
     pairs, peaks = [], []
     for _ in range(1 + PAIRS):
-        done, seconds, peak = _turn(ours, prepare)
-        expected, bare, _ = _turn(reference, prepare)
+        done, seconds, peak = turn(ours, prepare)
+        expected, bare, _ = turn(reference, prepare)
         if done != expected:
             raise ValueError(f"{name}: ours did {done} and the reference {expected}, so times say nothing")
         pairs.append((figure(unit, done, seconds), figure(unit, done, bare)))
         peaks.append(peak)
     return Measure(name, *summary(pairs[1:]), hold, unit, max(peaks))
+
+
+def growth(
+    name: str, few: tuple[int, float, float], many: tuple[int, float, float], *, of: str, hold: str
+) -> Measure:
+    """What ten times as much takes (``of``: "s" or "MiB") beside what it took before: two turns, no pairs."""
+    which = {"s": 1, "MiB": 2}[of]
+    return Measure(name, many[which], few[which], many[which] / few[which], hold, of, many[2])
 
 
 def summary(pairs: Sequence[tuple[float, float]]) -> tuple[float, float, float]:
@@ -86,7 +94,8 @@ def peak_mib() -> float:
     )
 
 
-def _turn(work: Work, prepare: Callable[[], object]) -> tuple[int, float, float]:
+def turn(work: Work, prepare: Callable[[], object]) -> tuple[int, float, float]:
+    """How much was done, in how many seconds, with what peak of memory in MiB."""
     prepare()
     gc.collect()
     with suppress(OSError):

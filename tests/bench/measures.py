@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Iterator
+from datetime import timedelta
+from functools import partial
 
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from accounts.models import Organization
-from billing import gates, metering, submission, usage
-from billing.aws.client import get_marketplace
-from billing.models import Entitlement, MeteringRecord
-from billing.simulator.client import SimulatorControl
-from tests.bench import references, simulating, world
-from tests.bench.compare import Measure, compare, peak_mib
+from billing import gates, metering, usage
+from billing.models import Entitlement
+from tests.bench import references, simulating, submission_measures, world
+from tests.bench.compare import Measure, compare, growth, peak_mib, turn
 from tests.bench.world import NOW, REGION, SINCE, THIS_HOUR
 
 
@@ -36,6 +35,35 @@ def record(*, quick: bool) -> Iterator[Measure]:
         return references.record(uses, at=NOW)
 
     yield compare("record", ours, reference, hold=">= 0.5", unit="uses/s", prepare=world.settle)
+
+
+def record_many(*, quick: bool) -> Iterator[Measure]:
+    """Uses of a thousand buyers in the last two hours, half of them with tags, in one call."""
+    size = 20_000 if quick else 300_000
+    bought = world.agreements("reports-payg", world.invented(range(150_000, 151_000)))
+    pages = bought[0].product.dimensions.get(key="pages")
+
+    def uses(count: int) -> Iterator[usage.Use]:
+        for number in range(count):
+            tags = {"team": "ml"} if number % 2 else None
+            at = NOW - timedelta(seconds=number % 7200)
+            yield usage.Use(bought[number % 1000].organization_id or 0, "pages", 3, f"use-{number}", tags, at)
+
+    def ours(count: int = size) -> int:
+        return usage.record_many(uses(count), now=NOW).accepted["billable"]
+
+    # First, as the reference's text stays in memory.
+    few, many = (turn(partial(ours, count), world.forget_usage) for count in (size // 10, size))
+    yield growth("10x uses peak", few, many, of="MiB", hold="<= 1.2")
+    text = references.copy_text(bought, pages, uses(size), at=NOW)
+    yield compare(
+        "record_many",
+        ours,
+        lambda: references.copy(text),
+        hold=">= 0.6",
+        unit="uses/s",
+        prepare=world.forget_usage,
+    )
 
 
 def gate(*, quick: bool) -> Iterator[Measure]:
@@ -67,38 +95,21 @@ def closing(*, quick: bool) -> Iterator[Measure]:
     def reference() -> int:
         return references.close(region=REGION, end=THIS_HOUR, now=NOW)
 
-    def prepare() -> None:
-        world.use(bought, hours=8, each=10)
+    def prepare(each: int = 10) -> None:
+        world.use(bought, hours=8, each=each)
 
+    few, many = (turn(ours, partial(prepare, each)) for each in (1, 10))
+    yield growth("10x events", few, many, of="s", hold="<= 11")
+    yield growth("10x events peak", few, many, of="MiB", hold="<= 1.2")
     yield compare("closing", ours, reference, hold="<= 3", unit="s", prepare=prepare)
 
 
-def submitting(*, quick: bool) -> Iterator[Measure]:
-    """Due records reach an AWS that answers at once, and are settled."""
-    with world.simulator() as url:
-        os.environ["AWS_ENDPOINT_URL_MARKETPLACE_METERING"] = url
-        control = SimulatorControl(url)
-        control.freeze(NOW)
-        sold = [control.subscribe("reports-payg", started_at=SINCE) for _ in range(25 if quick else 500)]
-        licenses = {each.license_arn or "": each.aws_account_id for each in sold}
-        bought = world.agreements("reports-payg", licenses)
-        client = references.metering_client(url, region=REGION)
-        requests: list[references.Json] = []
-
-        def prepare() -> None:
-            # After the warm-up AWS knows all of it: both sides send the same records, again and again.
-            world.use(bought, hours=20, each=1)
-            references.close(region=REGION, end=THIS_HOUR, now=NOW)
-            world.settle()
-            requests[:] = references.batches(MeteringRecord.objects.order_by("submit_by", "pk"))
-
-        def ours() -> int:
-            return submission.submit_due(get_marketplace(), now=NOW)
-
-        def reference() -> int:
-            return references.submit(client, requests)
-
-        yield compare("submitting", ours, reference, hold=">= 0.8", unit="records/s", prepare=prepare)
-
-
-ALL = (record, gate, closing, submitting, simulating.calls, simulating.fixture_start)
+ALL = (
+    record,
+    record_many,
+    gate,
+    closing,
+    *submission_measures.ALL,
+    simulating.calls,
+    simulating.fixture_start,
+)

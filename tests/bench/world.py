@@ -47,6 +47,11 @@ def settle() -> None:
         cursor.execute("VACUUM ANALYZE")
 
 
+def forget_usage() -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("TRUNCATE billing_usageevent, billing_meteringrecord CASCADE")
+
+
 def use(bought: Sequence[Agreement], *, hours: int, each: int) -> None:
     """``each`` open events per agreement and finished hour, stored in order of time; no other usage."""
     pages = bought[0].product.dimensions.get(key="pages")
