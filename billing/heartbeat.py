@@ -13,7 +13,7 @@ from itertools import islice
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 
-from billing import customers, identity, records
+from billing import identity, records, taken
 from billing.aws.window import HOUR, accepted_until, hour_of
 from billing.models import Agreement, Dimension, MeteringRecord, UsageEvent
 
@@ -42,25 +42,24 @@ def _idle(hour: datetime) -> QuerySet[Agreement]:
 
 @transaction.atomic
 def _beat(pks: Sequence[int], hour: datetime, *, region: str, now: datetime) -> int:
-    agreements = customers.lock_many(pks)
+    agreements = taken.lock(pks)
     still_idle = set(_idle(hour).filter(pk__in=pks).values_list("pk", flat=True))
-    first_of = _first_metered({agreement.product_id for agreement in agreements})
-    made = [
-        records.freeze(
-            agreement,
-            first_of[agreement.product_id],
-            hour,
-            usage=(),
-            included=0,
-            region=region,
-            now=now,
-        )
-        for agreement in agreements
-        if agreement.pk in still_idle
-        and agreement.product_id in first_of
-        and identity.can_be_metered(agreement)
-        and accepted_until(hour, closes_at=agreement.metering_closes_at) > now
-    ]
+    first_of = _first_metered({agreement.product_id for agreement in agreements.values()})
+    hours = taken.TakenHours(agreements, since=hour)
+    made = []
+    for agreement in agreements.values():
+        dimension = first_of.get(agreement.product_id)
+        if (
+            dimension is None
+            or agreement.pk not in still_idle
+            or hour in hours.of(agreement, dimension.pk)
+            or not identity.can_be_metered(agreement)
+            or accepted_until(hour, closes_at=agreement.metering_closes_at) <= now
+        ):
+            continue
+        pulse = records.freeze(agreement, dimension, hour, usage=(), included=0, region=region, now=now)
+        hours.take(pulse)
+        made.append(pulse)
     MeteringRecord.objects.bulk_create(made)
     return len(made)
 

@@ -44,7 +44,7 @@ def can_be_metered(agreement: Agreement) -> bool:
 
 @transaction.atomic
 def switch_to_license(agreement_pk: int, *, by: User | str, reason: str, now: datetime) -> Agreement:
-    """Meter a legacy purchase under its license from the next hour to close on; doing it twice changes nothing.
+    """Meter a legacy purchase under its license from the next hour to close on. Twice changes nothing.
 
     For listings that opted in to Concurrent Agreements. Raises SwitchRefused.
     """
@@ -53,8 +53,8 @@ def switch_to_license(agreement_pk: int, *, by: User | str, reason: str, now: da
         return agreement
     if agreement.license_arn is None:
         raise SwitchRefused(
-            "AWS has not told the license of this purchase yet. It comes with its next event (License Updated) "
-            "or when the buyer opens “Set up your account”."
+            "AWS has not told the license of this purchase yet. It comes with its next event (License "
+            "Updated) or when the buyer opens “Set up your account”."
         )
     if agreement.customer.aws_account_id is None:
         raise SwitchRefused("AWS has not told the buyer's account yet. It comes when the buyer registers.")

@@ -7,7 +7,7 @@ happens under the agreements' locks: two closers, or a closer and a cancellation
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
@@ -16,7 +16,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Count
 
-from billing import audit, crashpoints, customers, ending, identity, open_usage, records
+from billing import audit, crashpoints, ending, identity, open_usage, records, taken
 from billing.aws.window import HOUR, hour_of
 from billing.hours import Closable, Uses, oldest, plan
 from billing.models import Agreement, Dimension, MeteringRecord, UsageEvent
@@ -38,7 +38,7 @@ class _Chunk:
 
     dimensions: Mapping[int, Dimension]
     allowances: Allowances
-    taken: Mapping[tuple[int, int], Collection[datetime]]
+    taken: taken.TakenHours
     region: str
     now: datetime
     records: list[MeteringRecord] = field(default_factory=list)
@@ -110,7 +110,7 @@ def _chunks(waiting: Mapping[int, int]) -> Iterator[list[int]]:
 @transaction.atomic
 def _close(pks: Sequence[int], *, region: str, now: datetime) -> int:
     """Close the hours of some agreements, whole or not at all."""
-    agreements = {agreement.pk: agreement for agreement in customers.lock_many(pks)}
+    agreements = taken.lock(pks)
     crashpoints.reached("closing.locked")
     ending.reopen_usage(agreements.values(), now=now)
     usage = open_usage.read(agreements)
@@ -119,7 +119,7 @@ def _close(pks: Sequence[int], *, region: str, now: datetime) -> int:
     chunk = _Chunk(
         dimensions,
         Allowances(agreements, dimensions.values()),
-        open_usage.taken_hours(agreements, since=oldest(now)),
+        taken.TakenHours(agreements, since=oldest(now)),
         region,
         now,
     )
@@ -169,7 +169,9 @@ def _plan_agreement(chunk: _Chunk, agreement: Agreement, usage: Usage) -> int:
             _give_up(agreement, left, now=chunk.now)
     # The oldest hour first over all dimensions: those that share an allowance draw on it in that order.
     for hour, dimension, uses in sorted(plans, key=lambda plan: (plan[0], plan[1].key)):
-        chunk.records.append(_record(chunk, agreement, dimension, hour, uses))
+        record = _record(chunk, agreement, dimension, hour, uses)
+        chunk.taken.take(record)
+        chunk.records.append(record)
         chunk.events.append([pk for each in uses for pk in each.pks])
     return len(plans)
 
@@ -183,7 +185,7 @@ def _closable(
         end=end,
         activated_at=agreement.activated_at,
         closes_at=agreement.metering_closes_at,
-        taken=chunk.taken.get((agreement.pk, dimension_pk), ()),
+        taken=chunk.taken.of(agreement, dimension_pk),
         ending=agreement.ended_at is not None,
         final=final,
     )

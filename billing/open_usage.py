@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC
 from typing import Any
 
 from django.db import connection
@@ -14,7 +14,7 @@ from django.db.models.functions import Cast, TruncHour
 
 from billing.allocations import Tags
 from billing.hours import Uses
-from billing.models import Agreement, Dimension, MeteringRecord, UsageEvent
+from billing.models import Dimension, MeteringRecord, UsageEvent
 
 _PORTION = 500  # keys in one statement where arrays are not to be had
 _CLAIM = """
@@ -57,49 +57,21 @@ def read(agreements: Collection[int]) -> dict[int, dict[int, list[Uses]]]:
 def explode(usage: Iterable[Uses]) -> list[Uses]:
     """The same usage one event each, in the order in which it occurred."""
     groups = {pk: uses for uses in usage for pk in uses.pks}
-    events = UsageEvent.objects.filter(pk__in=groups).order_by("occurred_at", "pk")
+    events = sorted(
+        event
+        for portion in _portions(list(groups))
+        for event in UsageEvent.objects.filter(pk__in=portion)
+        .order_by()
+        .values_list("occurred_at", "pk", "quantity")
+    )
     return [
-        Uses(groups[pk].hour, groups[pk].tags, int(quantity.scaleb(6)), (pk,))
-        for pk, quantity in events.values_list("pk", "quantity")
+        Uses(groups[pk].hour, groups[pk].tags, int(quantity.scaleb(6)), (pk,)) for _, pk, quantity in events
     ]
 
 
 def dimensions(usage: Iterable[Mapping[int, Sequence[Uses]]]) -> dict[int, Dimension]:
     pks = {pk for by_dimension in usage for pk in by_dimension}
     return Dimension.objects.select_related("included_by").in_bulk(pks)
-
-
-def taken_hours(
-    agreements: Mapping[int, Agreement], *, since: datetime
-) -> dict[tuple[int, int], set[datetime]]:
-    """Hours already closed, by agreement and dimension; also under the other identity of the same purchase.
-
-    AWS would bill an hour metered under a license and under a product code twice.
-    """
-    meters_for = _same_purchases(agreements.values())
-    taken: dict[tuple[int, int], set[datetime]] = defaultdict(set)
-    records = MeteringRecord.objects.filter(agreement__in=meters_for, hour__gte=since).order_by()
-    for agreement_pk, dimension_pk, hour in records.values_list("agreement_id", "dimension_id", "hour"):
-        for pk in meters_for[agreement_pk]:
-            taken[pk, dimension_pk].add(hour)
-    return taken
-
-
-def _same_purchases(agreements: Iterable[Agreement]) -> dict[int, list[int]]:
-    """For each agreement whose records count, those (of ``agreements``) for which they do."""
-    meters_for: dict[int, list[int]] = {}
-    by_buyer: dict[tuple[int, int], list[Agreement]] = defaultdict(list)
-    for agreement in agreements:
-        meters_for[agreement.pk] = [agreement.pk]
-        by_buyer[agreement.product_id, agreement.customer_id].append(agreement)
-    siblings = Agreement.objects.filter(customer__in={customer for _, customer in by_buyer}).order_by()
-    for pk, product, customer, identity in siblings.values_list(
-        "pk", "product_id", "customer_id", "identity"
-    ):
-        for agreement in by_buyer.get((product, customer), ()):
-            if agreement.identity != identity:
-                meters_for.setdefault(pk, []).append(agreement.pk)
-    return meters_for
 
 
 def claim(closed: Iterable[tuple[MeteringRecord, Sequence[int]]]) -> None:

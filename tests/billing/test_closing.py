@@ -475,6 +475,53 @@ def test_an_hour_metered_under_the_other_identity_is_not_closed_again(catalog, a
     assert closed(licensed) == [(NOON - HOUR, 2)]
 
 
+def _switched(catalog, acme):
+    """A purchase that was metered by product code until an hour ago, and a second license of its buyer."""
+    switched = make_agreement(catalog, acme, "reports-classic", account="123456789012")
+    make_record(switched, NOON - 2 * HOUR, 7, state=State.ACCEPTED)
+    type(switched).objects.filter(pk=switched.pk).update(
+        identity="license", license_arn=license_arn("sw"), license_id=f"l-{'sw':0>32}"
+    )
+    second = make_agreement(
+        catalog, acme, "reports-classic", account="123456789012", identity="license",
+        license_arn=license_arn("2nd"), license_id=f"l-{'2nd':0>32}",
+    )  # fmt: skip
+    return switched, second
+
+
+def test_an_hour_metered_before_the_switch_is_not_closed_under_another_license(catalog, acme):
+    _, second = _switched(catalog, acme)
+    use(second, 2, at=NOON - 2 * HOUR)
+    assert close() == 1
+    assert closed(second) == [(NOON - HOUR, 2)]
+
+
+def test_two_licenses_of_one_buyer_close_the_same_hour(catalog, acme):
+    switched, second = _switched(catalog, acme)
+    use(switched, 1, at=NOON - HOUR)
+    use(second, 2, at=NOON - HOUR)
+    assert close() == 2
+    assert closed(second) == [(NOON - HOUR, 2)]
+
+
+def test_of_two_identities_closed_together_each_hour_has_one(catalog, acme, caplog):
+    legacy = make_agreement(catalog, acme, "reports-classic", account="123456789012")
+    licensed = make_agreement(
+        catalog, acme, "reports-classic", account="123456789012", identity="license",
+        license_arn=license_arn("both"), license_id=f"l-{'both':0>32}",
+    )  # fmt: skip
+    for number in (2, 1):
+        use(legacy, 1, at=NOON - number * HOUR)
+    use(licensed, 2, at=NOON - 2 * HOUR)
+    use(licensed, 4, at=NOON - 3 * HOUR)
+    assert close() == 3
+    assert "closing them one by one" not in caplog.text
+    assert closed(licensed) == [(NOON - 3 * HOUR, 4)]
+    assert UsageEvent.objects.open().get().agreement_id == licensed.pk
+    assert close(NOW + HOUR) == 1
+    assert closed(licensed) == [(NOON - 3 * HOUR, 4), (NOON, 2)]
+
+
 # --- Overage
 
 
@@ -932,4 +979,44 @@ def test_recording_does_not_wait_for_a_closer(catalog, acme):
         closing.set()
         assert recorded.wait(timeout=10)
     thread.join(timeout=10)
+    assert UsageEvent.objects.open().count() == 1
+
+
+@pytest.mark.postgresql  # SQLite lets one writer in at a time
+@pytest.mark.django_db(transaction=True)
+def test_two_closers_at_once_do_not_meter_an_hour_under_both_identities(catalog, acme, monkeypatch):
+    legacy = make_agreement(catalog, acme, "reports-classic", account="123456789012")
+    licensed = make_agreement(
+        catalog, acme, "reports-classic", account="123456789012", identity="license",
+        license_arn=license_arn("both"), license_id=f"l-{'both':0>32}",
+    )  # fmt: skip
+    use(legacy, 1)
+    use(licensed, 2)
+    both_planned = threading.Barrier(2)
+
+    def wait(point):
+        if point == "closing.planned":
+            try:
+                both_planned.wait(timeout=2)  # the other may have to wait for our lock
+            except threading.BrokenBarrierError:
+                pass
+
+    monkeypatch.setattr(crashpoints, "when_reached", wait)
+    failures = []
+
+    def closes(agreement):
+        try:
+            metering.close_agreement(agreement.pk, region=REGION, now=NOW)
+        except Exception as error:
+            failures.append(error)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=closes, args=[each]) for each in (legacy, licensed)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+    assert failures == []
+    assert MeteringRecord.objects.get().hour == NOON - HOUR
     assert UsageEvent.objects.open().count() == 1

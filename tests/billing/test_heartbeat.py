@@ -9,7 +9,16 @@ import pytest
 from billing import heartbeat, metering, submission, tasks
 from billing.aws.window import HOUR
 from billing.models import MeteringRecord
-from tests.billing.ledger import NOON, REGION, ScriptedAws, entitle, make_agreement, make_record, use
+from tests.billing.ledger import (
+    NOON,
+    REGION,
+    ScriptedAws,
+    entitle,
+    license_arn,
+    make_agreement,
+    make_record,
+    use,
+)
 
 NOW = NOON + timedelta(minutes=5)
 State = MeteringRecord.State
@@ -78,3 +87,12 @@ def test_the_task_beats_only_when_told_to(catalog, acme, settings, aws):
     settings.METERING_HEARTBEAT = True
     tasks.close_hours()
     assert MeteringRecord.objects.get().quantity == 0
+
+
+def test_a_purchase_under_both_identities_has_one_pulse(catalog, acme):
+    for fields in ({}, {"identity": "license", "license_arn": license_arn("b"), "license_id": "l-b"}):
+        make_agreement(catalog, acme, "reports-classic", account="123456789012", **fields)
+    another = make_agreement(catalog, acme)
+    assert beat() == 2
+    assert another.metering_records.count() == 1
+    assert beat() == 0
