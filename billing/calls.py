@@ -20,7 +20,7 @@ from billing.pacing import Pace, Slot
 
 MOST = 10  # at a time
 _LINGER = 0.05  # seconds: for how long answers gather, until there are ENOUGH to be settled together
-ENOUGH = 10
+ENOUGH = 2 * MOST
 
 Answer = BatchAnswer | MarketplaceError
 

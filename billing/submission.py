@@ -32,7 +32,8 @@ _RENEW_AFTER = LEASE_LENGTH / 8
 _PATIENCE = _RENEW_AFTER.total_seconds()  # longest wait for anything before the lease is looked at
 _MAX_FAILURES = 3  # in a row: AWS is down, the next run tries again
 _MAX_THROTTLES = 6  # pauses in a row
-_READY = 3 * MOST  # calls in flight or about to be: all of a claim cost as much as one
+_READY = 6 * MOST  # calls in flight or about to be
+_AT_ONCE = 2 * MOST  # calls in a claim, at least: it costs little more than for one
 
 
 @dataclass(slots=True)
@@ -73,7 +74,8 @@ class Run:
         """
         if not self.is_answered or self.failures:
             return _MAX_FAILURES - self.failures - handed_in
-        return _READY - handed_in if handed_in <= MOST else 0
+        room = _READY - handed_in
+        return room if room >= _AT_ONCE else 0
 
 
 def submit_due(marketplace: Marketplace, *, now: datetime) -> int:

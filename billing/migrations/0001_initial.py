@@ -129,7 +129,7 @@ class Migration(migrations.Migration):
                 ('error_message', models.TextField(blank=True)),
                 ('closed_at', models.DateTimeField(default=django.utils.timezone.now, editable=False)),
                 ('settled_at', models.DateTimeField(null=True)),
-                ('agreement', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='metering_records', to='billing.agreement')),
+                ('agreement', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='metering_records', to='billing.agreement')),
                 ('dimension', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='metering_records', to='billing.dimension')),
             ],
             options={
@@ -201,7 +201,7 @@ class Migration(migrations.Migration):
                 ('status', models.CharField(blank=True, max_length=100)),
                 ('aws_record_id', models.CharField(max_length=255, null=True)),
                 ('record', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='submission_lines', to='billing.meteringrecord')),
-                ('submission', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='lines', to='billing.submission')),
+                ('submission', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='lines', to='billing.submission')),
             ],
             options={
                 'ordering': ['pk'],

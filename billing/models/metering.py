@@ -40,7 +40,8 @@ class MeteringRecord(models.Model):
 
     SENDABLE = (State.DUE, State.IN_DOUBT, State.WAITING)
 
-    agreement = models.ForeignKey(Agreement, models.PROTECT, related_name="metering_records")
+    # No index of its own here: the unique constraint begins with it.
+    agreement = models.ForeignKey(Agreement, models.PROTECT, related_name="metering_records", db_index=False)
     dimension = models.ForeignKey(Dimension, models.PROTECT, related_name="metering_records")
     hour = models.DateTimeField()  # the hour's first instant: AWS's dedupe key
     used = QuantityField()
@@ -170,7 +171,8 @@ class SubmissionLine(models.Model):
 
     NOT_TAKEN = ("CustomerNotSubscribed", "DuplicateRecord", "Unprocessed")
 
-    submission = models.ForeignKey(Submission, models.PROTECT, related_name="lines")
+    # No index of its own here: the unique constraint begins with it.
+    submission = models.ForeignKey(Submission, models.PROTECT, related_name="lines", db_index=False)
     record = models.ForeignKey(MeteringRecord, models.PROTECT, related_name="submission_lines")
     # AWS's Status, "Unprocessed", an error code, or empty while there is no answer.
     status = models.CharField(max_length=100, blank=True)

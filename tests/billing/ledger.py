@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -181,13 +182,15 @@ class ScriptedAws:
         self, *answers: Script | Answer, entitlements: Sequence[Sequence[GrantedEntitlement]] = ()
     ) -> None:
         self._answers = list(answers)
+        self._one_at_a_time = threading.Lock()  # calls come from many threads
         self._entitlements = list(entitlements)
         self.batches: list[tuple[str, tuple[UsageLine, ...]]] = []
         self.filters: list[EntitlementFilter] = []
 
     def batch_meter_usage(self, lines: Sequence[UsageLine], *, region: str) -> BatchAnswer:
-        self.batches.append((region, tuple(lines)))
-        answer = self._answers.pop(0) if len(self._answers) > 1 else (self._answers or [None])[0]
+        with self._one_at_a_time:
+            self.batches.append((region, tuple(lines)))
+            answer = self._answers.pop(0) if len(self._answers) > 1 else (self._answers or [None])[0]
         if callable(answer):
             answer = answer(lines)
         if isinstance(answer, Exception):
