@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import csv
 import os
+import signal
 from io import StringIO
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import connections
 
-from billing import csv_usage
+from billing import bulk_store, csv_usage
 from billing.models import UsageEvent
 from tests.billing.ledger import make_agreement
 
@@ -141,6 +143,37 @@ def test_an_import_that_was_stopped_goes_on_where_it_was(bought, path, monkeypat
     assert "6 known already" in said
     assert len(keys()) == 10
     assert "10 known already" in run(path, "--commit")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_an_import_that_was_killed_goes_on_where_it_was(bought, path):
+    write(path, *(f"acme,pages,1,k{n},{AT}" for n in range(10)))
+    store, calls = bulk_store.store, []
+    connections.close_all()  # a connection is one process's
+    child = os.fork()
+    if child == 0:
+
+        def dies_in_the_third(*arguments, **options):
+            known = store(*arguments, **options)
+            calls.append(1)
+            if len(calls) == 3:
+                os.kill(os.getpid(), signal.SIGKILL)  # stored, and not committed
+            return known
+
+        try:
+            bulk_store.store = dies_in_the_third
+            run(path, "--commit", "--piece=3")
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert os.WTERMSIG(status) == signal.SIGKILL
+    assert keys() == [f"k{n}" for n in range(6)]
+
+    said = run(path, "--commit", "--piece=3")
+
+    assert "6 known already" in said
+    assert keys() == [f"k{n}" for n in range(10)]
+    assert os.listdir(path.parent) == ["usage.csv"]
 
 
 def test_a_mended_file_leaves_no_old_rejects(bought, path):
