@@ -135,12 +135,12 @@ _FIND = {
             ON event.organization_id = json_extract(asked.value, '$[0]')
             AND event.key = json_extract(asked.value, '$[1]')""",
 }
+_AHEAD = 500  # lines that PostgreSQL stores while the next are written
 _ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
 def _copy(told: Sequence[Told], *, now: datetime) -> dict[Name, Content]:
     """Straight into the table: mostly every key is new. A chunk that has a known one is merged instead."""
-    lines = [_line(each) for each in told]
     end = f"\t{now}\n"
     try:
         with (
@@ -149,36 +149,39 @@ def _copy(told: Sequence[Told], *, now: datetime) -> dict[Name, Content]:
             connection.wrap_database_errors,
             cursor.copy(_COPY_NEW) as copy,
         ):
-            copy.write(end.join(lines) + end)
+            for start in range(0, len(told), _AHEAD):
+                copy.write(_text(told[start : start + _AHEAD], end))
         return {}
     except IntegrityError as error:
         if not isinstance(error.__cause__, psycopg.errors.UniqueViolation):
             raise
-    return _merge(lines, now=now)
+    return _merge(told, now=now)
 
 
-def _merge(lines: Sequence[str], *, now: datetime) -> dict[Name, Content]:
+def _merge(told: Sequence[Told], *, now: datetime) -> dict[Name, Content]:
     with connection.cursor() as cursor:
         cursor.execute(_CREATE_TOLD)
         cursor.execute("TRUNCATE billing_told")
         with connection.wrap_database_errors, cursor.copy(_COPY_TOLD) as copy:
-            copy.write("\n".join(lines) + "\n")
+            copy.write(_text(told, "\n"))
         cursor.execute(_INSERT_TOLD, [now])
-        if cursor.rowcount == len(lines):
+        if cursor.rowcount == len(told):
             return {}
     return _contents(UsageEvent.objects.filter(pk__in=RawSQL(_KNOWN_TOLD, [])))
+
+
+def _text(told: Sequence[Told], end: str) -> str:
+    return end.join(map(_line, told)) + end
 
 
 def _line(told: Told) -> str:
     organization, key = told.name
     agreement, dimension, disposition = told.place
-    if not key.isalnum():
+    if not key.isprintable() or "\\" in key:
         key = key.translate(_ESCAPED)
     # Tags hold no character that JSON or COPY would escape.
-    return (
-        f"{organization}\t{agreement}\t{dimension}\t{told.millionths}\t{told.instant}\t{key}\t{told.json}\t"
-        f"{disposition}"
-    )
+    at = told.instant.isoformat()
+    return f"{organization}\t{agreement}\t{dimension}\t{told.millionths}\t{at}\t{key}\t{told.json}\t{disposition}"
 
 
 def _contents(events: Any) -> dict[Name, Content]:

@@ -66,10 +66,13 @@ class Candidates:
 
     def place(self, instant: datetime) -> Place:
         """Raises AmbiguousAgreement when several were active at that instant."""
-        active = [term for term in self.terms if term.start <= instant < term.end]
+        terms = self.terms
+        if len(terms) == 1 and terms[0].oldest <= instant < terms[0].end and terms[0].start <= instant:
+            return terms[0].billable  # nearly always
+        active = [term for term in terms if term.start <= instant < term.end]
         if not active:
             # None was active then: the newest keeps the usage, outside of its time.
-            return self.terms[0].outside
+            return terms[0].outside
         if len(active) > 1:
             raise AmbiguousAgreement(
                 f"agreement: {len(active)} active agreements have the dimension {self.dimension!r}; "
