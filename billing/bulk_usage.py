@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import lru_cache
-from itertools import islice
+from itertools import count, islice
 from operator import attrgetter
 from typing import Any, NamedTuple
 
@@ -76,21 +76,24 @@ def record_many(
     """
     now = now or timezone.now()
     report = Report()
-    numbered = enumerate(rows, start=1)
+    rest, first = iter(rows), 1
     with transaction.atomic():
-        while chunk := list(islice(numbered, CHUNK)):
-            _record_chunk(chunk, report, now=now, dry_run=dry_run)
+        while chunk := list(islice(rest, CHUNK)):
+            _record_chunk(chunk, report, first=first, now=now, dry_run=dry_run)
+            first += len(chunk)
     return report
 
 
-def _record_chunk(chunk: Sequence[tuple[int, Any]], report: Report, *, now: datetime, dry_run: bool) -> None:
+def _record_chunk(chunk: Sequence[Any], report: Report, *, first: int, now: datetime, dry_run: bool) -> None:
     fresh: dict[Name, Told] = {}
     again: list[Told] = []  # under a name that came before in this chunk
     unpayable: list[tuple[Told, str]] = []
     answers: list[Refusal | KnownUse] = []
-    uses = list(_uses(chunk, answers))
-    place = _Placing({pk for _, _, use in uses if isinstance(pk := use.organization, int)}, now=now).place
-    for number, given, use in uses:
+    uses = list(_uses(chunk, first, answers))
+    place = _Placing({pk for use in uses if use and isinstance(pk := use[0], int)}, now=now).place
+    for number, given, use in zip(count(first), chunk, uses, strict=False):
+        if use is None:
+            continue
         try:
             told = _well_formed(number, given, use, now)
         except UsageRefused as refused:
@@ -136,11 +139,9 @@ def _refusal(number: int, given: Any, reason: object) -> Refusal:
     return Refusal(number, given if can_be_kept(given) else repr(given), str(reason))
 
 
-def _uses(
-    chunk: Sequence[tuple[int, Any]], answers: list[Refusal | KnownUse]
-) -> Iterator[tuple[int, Any, Use]]:
-    """Rows that are Uses of some organization, which becomes its id."""
-    for number, given in chunk:
+def _uses(chunk: Sequence[Any], first: int, answers: list[Refusal | KnownUse]) -> Iterator[Use | None]:
+    """Each row as a Use of some organization, which becomes its id; None where it is no such thing."""
+    for number, given in enumerate(chunk, first):
         try:
             use = given if type(given) is Use else _use(given)
             pk = use[0]
@@ -148,8 +149,9 @@ def _uses(
                 use = use._replace(organization=_id(Organization, pk))
         except UsageRefused as refused:
             answers.append(_refusal(number, given, refused))
+            yield None
         else:
-            yield number, given, use
+            yield use
 
 
 def _use(row: object) -> Use:
