@@ -51,7 +51,7 @@ class InFlight:
         try:
             found.append(self._next(timeout))
             linger_until = time.monotonic() + _LINGER
-            while self.count:
+            while self.count and isinstance(found[-1][1], BatchAnswer):  # what AWS refuses is heard at once
                 patience = linger_until - time.monotonic() if len(found) < ENOUGH else 0
                 found.append(self._next(max(patience, 0)))
         except queue.Empty:

@@ -2,6 +2,7 @@
 
 import itertools
 import threading
+import time
 from dataclasses import replace
 from datetime import timedelta
 
@@ -215,3 +216,57 @@ def test_an_answer_about_nothing_that_was_sent_changes_nothing(full):
     aws = ScriptedAws(lambda lines: BatchAnswer((stranger,), (10**9 + 1,), "request-1"))
     assert submission.submit_due(aws, now=NOW) == 0
     assert set(MeteringRecord.objects.values_list("state", flat=True)) == {State.IN_DOUBT}
+
+
+def test_thousands_of_records_go_out_in_full_calls_and_ten_at_most_are_in_flight(catalog, acme):
+    agreements = [make_agreement(catalog, acme) for _ in range(75)]
+    first = make_record(agreements[0], NOON - 21 * HOUR)
+    columns = {
+        field.attname: getattr(first, field.attname)
+        for field in MeteringRecord._meta.concrete_fields
+        if field.name not in ("id", "hour", "agreement", "wire_license_arn", "wire_account_id")
+    }
+    MeteringRecord.objects.bulk_create(
+        MeteringRecord(
+            **columns,
+            agreement=agreement,
+            hour=NOON - back * HOUR,
+            wire_license_arn=agreement.license_arn,
+            wire_account_id=agreement.customer.aws_account_id,
+        )
+        for agreement in agreements
+        for back in range(1, 21)
+    )
+    in_flight, most = set(), []
+
+    def answer(lines):
+        in_flight.add(lines[0].reference)
+        most.append(len(in_flight))
+        time.sleep(0.001)
+        in_flight.discard(lines[0].reference)
+
+    aws = ScriptedAws(answer)
+    assert submission.submit_due(aws, now=NOW) == 1501
+    assert sorted(len(lines) for _, lines in aws.batches) == [1] + [25] * 60
+    assert max(most) <= 10
+    assert not MeteringRecord.objects.exclude(state=State.ACCEPTED).exists()
+    assert not SubmissionLine.objects.exclude(status="Success").exists()
+    assert not Submission.objects.exclude(outcome="answered").exists()
+
+
+def test_calls_that_were_made_ready_wait_while_aws_throttles(catalog, acme):
+    agreement = make_agreement(catalog, acme)
+    for number in range(23):
+        make_record(agreement, NOON - (1 + number) * HOUR, wire_region=f"region-{number}")
+    left, calls = [], itertools.count(1)
+
+    def answer(lines):
+        left.append(time.monotonic())
+        if next(calls) == 4:
+            return error_for("ThrottlingException", "")
+        time.sleep(0.1)
+
+    assert submission.submit_due(ScriptedAws(answer), now=NOW) == 22
+    # Those in flight with it had left already and take 0.1 s; the others wait for half a second or more.
+    gaps = [later - sooner for sooner, later in itertools.pairwise(sorted(left)[3:])]
+    assert max(gaps) > 0.3
