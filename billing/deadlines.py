@@ -6,6 +6,7 @@ Errors that are logged go to ADMINS by mail, so each alarm is logged once an hou
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -24,6 +25,7 @@ GRACE = timedelta(minutes=15)
 UNSETTLED = (*MeteringRecord.SENDABLE, State.HELD)
 
 _HOUR = timedelta(hours=1)
+_CHUNK = 500  # agreements
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,14 +99,32 @@ def _sound(level: Level, *, now: datetime) -> bool:
 def expire(*, now: datetime) -> None:
     """Records whose window is over can no longer be sent."""
     missed = MeteringRecord.objects.sendable().filter(submit_by__lte=now)
-    for record in missed.select_related("agreement"):
-        with transaction.atomic():
-            agreement = customers.lock(record.agreement_id)
-            gone = missed.filter(pk=record.pk).update(state=State.EXPIRED, settled_at=now)
-            if gone:
-                audit.record(agreement, "record_expired", by="job:submit_metering", at=now, record=record.pk)
+    agreements = sorted(set(missed.order_by().values_list("agreement_id", flat=True)))
+    for start in range(0, len(agreements), _CHUNK):
+        gone = _expire(missed, agreements[start : start + _CHUNK], now=now)
+        for pk in gone:
+            logger.warning("Metering record %s missed AWS's window without an acceptance", pk)
         if gone:
-            logger.critical("Metering record %s missed AWS's window without an acceptance", record.pk)
+            logger.critical("Expired: %d metering records, which AWS will not bill any more", len(gone))
+
+
+@transaction.atomic
+def _expire(missed: QuerySet[MeteringRecord], agreement_pks: list[int], *, now: datetime) -> list[int]:
+    """Of these agreements, in the order in which everybody locks them; each audited with its own."""
+    agreements = customers.lock_many(agreement_pks)
+    found = missed.filter(agreement__in=agreement_pks).select_for_update(no_key=True).order_by("pk")
+    theirs: dict[int, list[int]] = defaultdict(list)
+    for pk, agreement in found.values_list("pk", "agreement_id"):
+        theirs[agreement].append(pk)
+    gone = [pk for pks in theirs.values() for pk in pks]
+    MeteringRecord.objects.filter(pk__in=gone).update(state=State.EXPIRED, settled_at=now)
+    audit.record_each(
+        {each: {"records": theirs[each.pk]} for each in agreements if each.pk in theirs},
+        "records_expired",
+        by="job:submit_metering",
+        at=now,
+    )
+    return gone
 
 
 def _unsettled() -> QuerySet[MeteringRecord]:

@@ -7,9 +7,9 @@ import pytest
 from django.core import mail
 from django.db.models.functions import Now
 
-from billing import deadlines
+from billing import audit, deadlines
 from billing.aws.window import HOUR
-from billing.models import Lease, MeteringRecord
+from billing.models import AuditEvent, Lease, MeteringRecord
 from tests.billing.ledger import NOON, make_agreement, make_record
 
 NOW = NOON
@@ -120,3 +120,25 @@ def test_expiring_twice_tells_once(record, caplog):
     late.refresh_from_db()
     assert (late.state, late.settled_at) == (State.EXPIRED, NOW)
     assert caplog.text.count(f"Metering record {late.pk} missed AWS's window") == 1
+    assert [level for level, _ in alarms(caplog)] == [logging.WARNING, logging.CRITICAL]
+    assert AuditEvent.objects.get(action="records_expired").data == {"records": [late.pk]}
+
+
+def test_what_expires_of_many_agreements_takes_a_few_statements_and_one_mail(
+    catalog, acme, caplog, django_assert_max_num_queries
+):
+    agreements = [make_agreement(catalog, acme) for _ in range(20)]
+    for agreement in agreements:
+        for back in (1, 2):
+            make_record(agreement, NOON - back * HOUR, submit_by=NOW)
+    spared = make_record(agreements[0], NOON - 3 * HOUR, submit_by=NOW + timedelta(seconds=1))
+    with django_assert_max_num_queries(10):
+        deadlines.expire(now=NOW)
+    assert MeteringRecord.objects.filter(state=State.EXPIRED).count() == 40
+    spared.refresh_from_db()
+    assert spared.state == State.DUE
+    assert AuditEvent.objects.filter(action="records_expired").count() == 20
+    assert list(audit.verify()) == []
+    assert [told for level, told in alarms(caplog) if level == logging.CRITICAL] == [
+        "Expired: 40 metering records, which AWS will not bill any more"
+    ]

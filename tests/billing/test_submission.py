@@ -494,7 +494,9 @@ def test_a_record_whose_window_is_over_expires_loudly_and_is_not_sent(local, cap
     assert (late.state, waiting.state, held.state) == (State.EXPIRED, State.EXPIRED, State.HELD)
     assert late.settled_at == NOW
     assert caplog.text.count("missed AWS's window") == 2
-    assert AuditEvent.objects.filter(action="record_expired", stream=f"agreement:{local.pk}").count() == 2
+    (link,) = AuditEvent.objects.filter(action="records_expired", stream=f"agreement:{local.pk}")
+    assert link.data == {"records": [late.pk, waiting.pk]}
+    assert "Expired: 2 metering records" in caplog.text
 
 
 def test_at_its_deadline_a_record_is_too_late(local):
