@@ -14,7 +14,9 @@ from django.db import transaction
 from django.db.models import Count, Min, Q, QuerySet
 
 from billing import audit, customers, leases
-from billing.models import MeteringRecord
+from billing.aws.limits import METERING_WINDOW, MONTH_END_GRACE
+from billing.aws.window import hour_of, month_of
+from billing.models import MeteringRecord, UsageEvent
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +73,9 @@ def health(now: datetime) -> Health:
 
 def sound(*, now: datetime) -> list[str]:
     """Raise the alarms that are due and were not raised in the last hour. Returns their levels."""
-    return [level.name for level in (PAGE, ALERT) if _sound(level, now=now)]
+    levels = (PAGE, ALERT)
+    closed = [level.name for level in levels if _sound(level, now=now)]
+    return closed + [f"{level.name} of open usage" for level in levels if _sound_open(level, now=now)]
 
 
 def _sound(level: Level, *, now: datetime) -> bool:
@@ -94,6 +98,34 @@ def _sound(level: Level, *, now: datetime) -> bool:
         ", ".join(str(pk) for pk in near.order_by("submit_by", "pk").values_list("pk", flat=True)[:10]),
     )
     return True
+
+
+def _sound_open(level: Level, *, now: datetime) -> bool:
+    """Usage that nobody closed, as with a dead closer, is in no record whose deadline could alarm."""
+    near = UsageEvent.objects.open().filter(_open_near(now + level.within, now=now))
+    if level.beyond is not None:
+        near = near.exclude(_open_near(now + level.beyond, now=now))
+    if not near.exists() or leases.first_in(f"deadline:open:{level.name}", length=_HOUR) is None:
+        return False
+    found = near.aggregate(count=Count("pk"), oldest=Min("occurred_at"))
+    logger.log(
+        level.severity,
+        "Deadline %s: %d uses, the oldest of %s, are in no metering record, and AWS will soon refuse them. "
+        "Is the worker running, and what does the log say of close_hours?",
+        level.name,
+        found["count"],
+        f"{found['oldest']:%Y-%m-%d %H:%M} UTC",
+    )
+    return True
+
+
+def _open_near(until: datetime, *, now: datetime) -> Q:
+    """Whose hour AWS refuses by ``until``, though closing had its turn since it was recorded."""
+    hour_over = max(hour_of(until - METERING_WINDOW) + _HOUR, month_of(until - MONTH_END_GRACE))
+    ending = Q(agreement__metering_closes_at__lte=until, agreement__ended_at__lte=now - GRACE)
+    return Q(occurred_at__lt=min(hour_over, hour_of(now)), recorded_at__lte=now - _HOUR - GRACE) | (
+        ending & Q(recorded_at__lte=now - GRACE)
+    )
 
 
 def expire(*, now: datetime) -> None:

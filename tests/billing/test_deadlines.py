@@ -9,8 +9,8 @@ from django.db.models.functions import Now
 
 from billing import audit, deadlines
 from billing.aws.window import HOUR
-from billing.models import AuditEvent, Lease, MeteringRecord
-from tests.billing.ledger import NOON, make_agreement, make_record
+from billing.models import AuditEvent, Lease, MeteringRecord, UsageEvent
+from tests.billing.ledger import NOON, make_agreement, make_record, use
 
 NOW = NOON
 State = MeteringRecord.State
@@ -142,3 +142,49 @@ def test_what_expires_of_many_agreements_takes_a_few_statements_and_one_mail(
     assert [told for level, told in alarms(caplog) if level == logging.CRITICAL] == [
         "Expired: 40 metering records, which AWS will not bill any more"
     ]
+
+
+@pytest.fixture
+def buyer(catalog, acme):
+    return make_agreement(catalog, acme)
+
+
+def test_usage_that_nobody_closed_alarms_as_records_do(buyer, caplog):
+    use(buyer, at=NOON - 19 * HOUR - timedelta(minutes=30))
+    assert deadlines.sound(now=NOW - timedelta(seconds=1)) == []
+    assert deadlines.sound(now=NOW) == ["alert of open usage"]
+    assert deadlines.sound(now=NOW) == []
+    an_hour_later()
+    assert deadlines.sound(now=NOW + 3 * HOUR) == ["page of open usage"]
+    assert "1 uses, the oldest of 2026-11-22 16:30 UTC, are in no metering record" in caplog.text
+
+
+def test_late_usage_is_given_the_next_closing_before_it_alarms(buyer):
+    use(buyer, at=NOON - 22 * HOUR, now=NOW - timedelta(minutes=74))
+    assert deadlines.sound(now=NOW) == []
+    assert deadlines.sound(now=NOW + timedelta(minutes=1)) != []
+
+
+def test_open_usage_of_last_month_alarms_before_the_months_end_grace_is_over(buyer):
+    first = NOON.replace(month=12, day=1, hour=0)
+    use(buyer, at=first - timedelta(minutes=5))
+    assert deadlines.sound(now=first + 2 * HOUR - timedelta(seconds=1)) == []
+    assert deadlines.sound(now=first + 2 * HOUR) == ["alert of open usage"]
+    assert deadlines.sound(now=first + 5 * HOUR) == ["page of open usage"]
+
+
+def test_open_usage_of_an_ended_agreement_alarms_when_its_last_hour_was_not_closed(catalog, acme):
+    ended = make_agreement(catalog, acme, ended_at=NOW, closes_at=NOW + HOUR)
+    use(ended, at=NOW - timedelta(minutes=5))
+    assert deadlines.sound(now=NOW + timedelta(minutes=14)) == []
+    assert deadlines.sound(now=NOW + timedelta(minutes=15)) == ["page of open usage"]
+
+
+def test_usage_in_a_record_or_not_billable_alarms_nobody(buyer):
+    for disposition in ("too_late", "cancelled", "written_off"):
+        event = use(buyer, at=NOON - 20 * HOUR)
+        UsageEvent.objects.filter(pk=event.pk).update(disposition=disposition)
+    closed = use(buyer, at=NOON - 20 * HOUR)
+    record = make_record(buyer, NOON - 20 * HOUR, state=State.ACCEPTED)
+    UsageEvent.objects.filter(pk=closed.pk).update(metering_record=record)
+    assert deadlines.sound(now=NOW) == []
