@@ -49,7 +49,7 @@ def stage(aws, live_server, settings, tmp_path):
     settings.ROOT_URLCONF = __name__
     settings.EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
     settings.EMAIL_FILE_PATH = tmp_path
-    aws.simulator.state.fulfillment_url = f"{live_server.url}/marketplace/register/"
+    aws.simulator.state.change_conditions(fulfillment_url=f"{live_server.url}/marketplace/register/")
     aws.control.set_offset(-7200)
     celery_app.conf.task_always_eager = True
     said: list[str] = []

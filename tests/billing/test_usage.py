@@ -8,7 +8,7 @@ from decimal import Decimal
 from threading import Thread
 
 import pytest
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Sum
 from django.utils import timezone
 
@@ -53,7 +53,7 @@ def record(organization, quantity=1, dimension="pages", *, key="a", now=NOW, **m
 # --- What is stored ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite looks before it stores")
+@pytest.mark.postgresql  # SQLite looks before it stores
 def test_a_new_use_is_one_query(payg, acme, django_assert_num_queries):
     with django_assert_num_queries(1):
         record(acme, 3, tags={"team": "ml"}, occurred_at=NOW - timedelta(minutes=40))
