@@ -24,18 +24,29 @@ class Form:
     text: str = ""
 
 
-class _Forms(HTMLParser):
-    """Collects the forms of a page with the values a browser would send."""
+@dataclass(slots=True)
+class Link:
+    href: str
+    text: str = ""
+
+
+class _Page(HTMLParser):
+    """Collects the links of a page, and its forms with the values a browser would send."""
 
     def __init__(self) -> None:
         super().__init__()
         self.forms: list[Form] = []
+        self.links: list[Link] = []
+        self._link: Link | None = None
         self._open: Form | None = None
         self._textarea: str | None = None
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = {name: value or "" for name, value in attrs}
-        if tag == "form":
+        if tag == "a" and "href" in given:
+            self._link = Link(given["href"])
+            self.links.append(self._link)
+        elif tag == "form":
             self._open = Form(given.get("action", ""), given.get("method", "get").lower())
             self.forms.append(self._open)
         elif self._open is not None and "name" in given:
@@ -47,12 +58,16 @@ class _Forms(HTMLParser):
                 self._open.fields[given["name"]] = ""
 
     def handle_endtag(self, tag: str) -> None:
-        if tag == "form":
+        if tag == "a":
+            self._link = None
+        elif tag == "form":
             self._open = None
         elif tag == "textarea":
             self._textarea = None
 
     def handle_data(self, data: str) -> None:
+        if self._link is not None:
+            self._link.text += data
         if self._open is None:
             return
         if self._textarea is not None:
@@ -73,6 +88,13 @@ class Browser:
     def open(self, url: str) -> None:
         self._take(self._session.get(urljoin(self.url, url), timeout=TIMEOUT_SECONDS))
 
+    def follow(self, words: str) -> None:
+        """Open the page's first link that says ``words``."""
+        for link in self._read().links:
+            if words in link.text:
+                return self.open(link.href)
+        raise PageProblem(f"{self.where} has no link {words!r}.")
+
     def submit(self, having: str, **values: str) -> None:
         """Send the page's first form that has the field (or says the words) ``having``, with ``values``."""
         for form in self.forms():
@@ -92,9 +114,12 @@ class Browser:
         )
 
     def forms(self) -> list[Form]:
-        parser = _Forms()
-        parser.feed(self.text)
-        return parser.forms
+        return self._read().forms
+
+    def _read(self) -> _Page:
+        page = _Page()
+        page.feed(self.text)
+        return page
 
     def expect(self, words: str) -> None:
         if words not in unescape(self.text):

@@ -103,6 +103,7 @@ class Buyer:
     def cancel(self) -> None:
         """In AWS's list of subscriptions."""
         self.browser.open(f"{self.stage.simulator_url}/subscriptions?account={self.account}")
+        self.browser.follow("Cancel subscription")
         self.browser.submit("Cancel subscription")
 
     @property
