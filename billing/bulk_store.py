@@ -180,8 +180,8 @@ def _line(told: Told) -> str:
     if not key.isprintable() or "\\" in key:
         key = key.translate(_ESCAPED)
     # Tags hold no character that JSON or COPY would escape.
-    at = told.instant.isoformat()
-    return f"{organization}\t{agreement}\t{dimension}\t{told.millionths}\t{at}\t{key}\t{told.json}\t{disposition}"
+    at, tags = told.instant.isoformat(), told.json
+    return f"{organization}\t{agreement}\t{dimension}\t{told.millionths}\t{at}\t{key}\t{tags}\t{disposition}"
 
 
 def _contents(events: Any) -> dict[Name, Content]:

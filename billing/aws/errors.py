@@ -145,9 +145,7 @@ MEANINGS |= {
     }.items()
 }
 
-THROTTLED = frozenset(
-    {"ThrottlingException", "TooManyRequestsException", "Throttling", "RequestThrottled"}
-)
+THROTTLED = frozenset({"ThrottlingException", "TooManyRequestsException", "Throttling", "RequestThrottled"})
 # A call that failed so was not looked at: whatever was in it is exactly as before.
 NOT_TAKEN = THROTTLED | {"Unreachable", "NotSent"}
 

@@ -8,7 +8,7 @@ say when they were learned; the audit trail does (``entitlements_changed``, at t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_DOWN, Decimal
@@ -33,41 +33,61 @@ class _Row:
     closed: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Draw:
+    month: datetime
+    right: int  # what it ought to have drawn
+    told: int  # what the ledger says that it drew
+    freed: datetime | None  # when that was given back (void)
+
+
+Spent = tuple[int, int]
+"""Least and most that earlier records drew: they differ when one was voided at that very moment."""
+
+
 class Pools:
-    """What the records of one agreement drew on its allowances, in the order in which they were closed."""
+    """What the records of one agreement draw on its allowances, in the order in which they were closed.
+
+    A record is measured against what those before it ought to have drawn, not against what they say: one
+    wrong figure does not make the next one right.
+    """
 
     def __init__(self, account: Account) -> None:
         self._account = account
-        # Of a pool: month, what was drawn, and when that was given back (void).
-        self._drawn: dict[int, list[tuple[datetime, int, datetime | None]]] = defaultdict(list)
+        self._drawn: dict[int, list[_Draw]] = defaultdict(list)
         self._rows: dict[str, list[_Row]] = {}
 
-    def draw(self, record: MeteringRecord) -> None:
+    def draw(self, record: MeteringRecord, right: int) -> None:
         pool = record.dimension.included_by_id
-        if pool is not None and record.included:
-            freed = record.settled_at if record.state == "void" else None
-            if record.state != "void" or freed is not None:
-                self._drawn[pool].append((_month(record.hour), millionths(record.included), freed))
+        freed = record.settled_at if record.state == "void" else None
+        if pool is not None and (record.state != "void" or freed is not None):
+            told = millionths(record.included)
+            self._drawn[pool].append(_Draw(_month(record.hour), right, told, freed))
 
-    def spent_before(self, record: MeteringRecord) -> tuple[int, int]:
-        """Least and most that earlier records drew: they differ when one was voided at that very moment."""
+    def spent_before(self, record: MeteringRecord) -> Spent:
+        return self._spent(record, lambda draw: draw.right)
+
+    def told_before(self, record: MeteringRecord) -> Spent:
+        """What the ledger itself says that earlier records drew."""
+        return self._spent(record, lambda draw: draw.told)
+
+    def _spent(self, record: MeteringRecord, amount: Callable[[_Draw], int]) -> Spent:
         pool = record.dimension.included_by_id
         if pool is None:
             return 0, 0
         drawn = self._drawn[pool]
         if record.dimension.allowance_period == "month":
             month = _month(record.hour)
-            drawn = [each for each in drawn if each[0] == month]
+            drawn = [each for each in drawn if each.month == month]
         closed_at = record.closed_at
-        kept = [(amount, freed) for _, amount, freed in drawn]
-        least = sum(amount for amount, freed in kept if freed is None or freed > closed_at)
-        return least, sum(amount for amount, freed in kept if freed is None or freed >= closed_at)
+        least = sum(amount(each) for each in drawn if each.freed is None or each.freed > closed_at)
+        return least, sum(amount(each) for each in drawn if each.freed is None or each.freed >= closed_at)
 
-    def included(self, record: MeteringRecord, used: int, spent: tuple[int, int]) -> Sequence[int]:
+    def included(self, record: MeteringRecord, used: int, spent: Spent) -> Sequence[int]:
         """What may be covered by the timeline of today."""
         return self._covered(record, used, spent, [self._allowance(record, known_at=None)])
 
-    def included_as_known(self, record: MeteringRecord, used: int, spent: tuple[int, int]) -> Sequence[int]:
+    def included_as_known(self, record: MeteringRecord, used: int, spent: Spent) -> Sequence[int]:
         """What may be covered by the timeline as it was known when the record closed, or soon after."""
         if record.dimension.included_by is None:
             return []
@@ -86,7 +106,7 @@ class Pools:
         return self._covered(record, used, spent, allowances)
 
     def _covered(
-        self, record: MeteringRecord, used: int, spent: tuple[int, int], allowances: Sequence[int]
+        self, record: MeteringRecord, used: int, spent: Spent, allowances: Sequence[int]
     ) -> Sequence[int]:
         if record.dimension.included_by_id is None:
             return [0]

@@ -29,12 +29,12 @@ def check(account: Account) -> Iterator[Breach]:
     yield from _misplaced(account)
     pools = Pools(account)
     for record in account.records:
-        spent = pools.spent_before(record)
-        pools.draw(record)
-        if account.since is not None and record.hour < account.since:
+        if record.hour not in account.span:
+            pools.draw(record, millionths(record.included))  # not asked for: believed
             continue
         used = sum(tagged[record.pk].values()) if record.state != "void" else millionths(record.used)
-        yield from _amounts(account, record, used, pools, spent)
+        yield from _amounts(account, record, used)
+        yield from _covered(account, record, used, pools)
         yield from _frozen(account, record)
         if record.state == "void":
             if tagged[record.pk]:
@@ -67,9 +67,7 @@ def _misplaced(account: Account) -> Iterator[Breach]:
             yield account.breach("misplaced_event", record, text, found=plain(uses.millionths))
 
 
-def _amounts(
-    account: Account, record: MeteringRecord, used: int, pools: Pools, spent: tuple[int, int]
-) -> Iterator[Breach]:
+def _amounts(account: Account, record: MeteringRecord, used: int) -> Iterator[Breach]:
     has = {name: millionths(getattr(record, name)) for name in ("used", "included", "quantity")}
     if has["used"] != used:
         yield account.breach(
@@ -78,19 +76,6 @@ def _amounts(
             f"its events add up to {plain(used)}, it says {plain(has['used'])}",
             expected=plain(used),
             found=plain(has["used"]),
-        )
-    expected = pools.included(record, used, spent)
-    if has["included"] not in expected:
-        then = pools.included_as_known(record, used, spent)
-        known = has["included"] in then
-        yield account.breach(
-            "included",
-            record,
-            f"{plain(expected[0])} are covered by the timeline of today, it says {plain(has['included'])}"
-            + (", as the timeline was when it closed: it stays so" if known else ""),
-            expected=plain(expected[0]),
-            found=plain(has["included"]),
-            is_information=known,
         )
     billed = has["used"] - has["included"]
     if has["quantity"] != billed or min(has.values()) < 0:
@@ -101,6 +86,30 @@ def _amounts(
             expected=plain(billed),
             found=plain(has["quantity"]),
         )
+
+
+def _covered(account: Account, record: MeteringRecord, used: int, pools: Pools) -> Iterator[Breach]:
+    """Check the covered part, and draw what is right on the allowance."""
+    told, spent = millionths(record.included), pools.spent_before(record)
+    expected = pools.included(record, used, spent)
+    is_known = told not in expected and told in pools.included_as_known(record, used, spent)
+    right = told if told in expected or is_known else expected[0]
+    if told != right or is_known:
+        if is_known:
+            why = ", as the timeline was when it closed: it stays so"
+        elif told in pools.included(record, used, pools.told_before(record)):
+            why = ", as follows from a wrong one before it"
+        else:
+            why = ""
+        yield account.breach(
+            "included",
+            record,
+            f"{plain(expected[0])} are covered by the timeline of today, it says {plain(told)}{why}",
+            expected=plain(expected[0]),
+            found=plain(told),
+            is_information=is_known,
+        )
+    pools.draw(record, right)
 
 
 def _frozen(account: Account, record: MeteringRecord) -> Iterator[Breach]:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import datetime
 
 from django.db.models import Count, Max, Q
 
 from billing.models import MeteringRecord
 from billing.reconciliation.breach import Breach
+from billing.reconciliation.reading import Span
 
 
-def check(*, pks: Sequence[int] | None, since: datetime | None) -> Iterator[Breach]:
+def check(*, pks: Sequence[int] | None, span: Span) -> Iterator[Breach]:
     # The buyer's other purchases count too, whatever is asked for: one of them may be the second bill.
-    accepted = MeteringRecord.objects.filter(state="accepted").order_by()
-    if since is not None:
-        accepted = accepted.filter(hour__gte=since)
+    accepted = MeteringRecord.objects.filter(span.holds("hour"), state="accepted").order_by()
     if pks is not None:
         accepted = accepted.filter(agreement__customer__agreements__in=pks)
     hours = accepted.values("agreement__customer_id", "dimension_id", "hour").annotate(

@@ -11,7 +11,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, time
+from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 from billing.models import MeteringRecord
 from billing.reconciliation.breach import Breach
 from billing.reconciliation.exact import millionths, plain
-from billing.reconciliation.reading import Account
+from billing.reconciliation.reading import Account, Span
 
 Purchase = tuple[str, ...]
 """A license, or a product code and the buyer's account."""
@@ -127,9 +127,9 @@ class _Ours:
 class Comparison:
     """Collects the ledger's side agreement by agreement, then tells the differences."""
 
-    def __init__(self, invoice: Invoice, *, since: datetime | None) -> None:
+    def __init__(self, invoice: Invoice, *, span: Span) -> None:
         self._invoice = invoice
-        self._since = since
+        self._span = span
         self._ours: dict[Key, _Ours] = {}
         self._purchases: set[Purchase] = set()
 
@@ -182,12 +182,9 @@ class Comparison:
                 yield self._breach("not_in_ledger", key, "AWS billed it, and the ledger has it not accepted")
 
     def _covers(self, instant: datetime) -> bool:
-        if self._since is None:
-            return True
-        if self._invoice.by_hour:
-            return instant >= self._since
-        # A day that began before is not whole in the ledger's part.
-        return instant >= self._since or instant.date() > self._since.astimezone(UTC).date()
+        # A day that the span cuts is not whole in the ledger's part.
+        last = instant if self._invoice.by_hour else instant + timedelta(hours=23)
+        return instant in self._span and last in self._span
 
     def _breach(
         self, kind: str, key: Key, text: str, *, found: str = "", is_information: bool = False

@@ -20,6 +20,22 @@ Tags = tuple[tuple[str, str], ...]
 _AT_ONCE = 2000
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The hours asked for: from ``since`` on, before ``until``; without bounds all of them."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+
+    def __contains__(self, hour: datetime) -> bool:
+        return (self.since is None or hour >= self.since) and (self.until is None or hour < self.until)
+
+    def holds(self, column: str) -> Q:
+        """The same for a column of instants."""
+        after = Q() if self.since is None else Q(**{f"{column}__gte": self.since})
+        return after if self.until is None else after & Q(**{f"{column}__lt": self.until})
+
+
 class Uses(NamedTuple):
     """Events of one agreement, dimension, record (None: in none), disposition and set of tags."""
 
@@ -47,17 +63,17 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """All that is known of one agreement. Its records in the order closed, also those before ``since``."""
+    """All that is known of one agreement. Its records in the order closed, also those not asked for."""
 
     agreement: Agreement
     records: Sequence[MeteringRecord]
     uses: Sequence[Uses]
     lines: dict[int, list[Line]]
     entitlements: Sequence[Entitlement]
-    since: datetime | None
+    span: Span
 
     def checked(self) -> Iterator[MeteringRecord]:
-        return (each for each in self.records if self.since is None or each.hour >= self.since)
+        return (each for each in self.records if each.hour in self.span)
 
     def breach(self, kind: str, record: MeteringRecord, text: str, **values: Any) -> Breach:
         return Breach(
@@ -71,13 +87,13 @@ class Account:
         )
 
 
-def accounts(*, pks: Sequence[int] | None, since: datetime | None) -> Iterator[Account]:
+def accounts(*, pks: Sequence[int] | None, span: Span) -> Iterator[Account]:
     agreements = Agreement.objects.select_related("product", "customer").order_by("pk")
     if pks is not None:
         agreements = agreements.filter(pk__in=pks)
     records = _Stream(_records(pks), lambda record: record.agreement_id)
-    uses = _Stream(_uses(pks, since), lambda row: row[0])
-    lines = _Stream(_lines(pks, since), lambda row: row[0])
+    uses = _Stream(_uses(pks, span), lambda row: row[0])
+    lines = _Stream(_lines(pks, span), lambda row: row[0])
     entitlements = _Stream(_entitlements(pks), lambda row: row.agreement_id)
     for agreement in agreements.iterator(chunk_size=_AT_ONCE):
         sent: dict[int, list[Line]] = defaultdict(list)
@@ -89,7 +105,7 @@ def accounts(*, pks: Sequence[int] | None, since: datetime | None) -> Iterator[A
             [Uses(row[1], row[2], row[3], _tags(row[4]), int(row[5])) for row in uses.of(agreement.pk)],
             sent,
             list(entitlements.of(agreement.pk)),
-            since,
+            span,
         )
 
 
@@ -113,12 +129,11 @@ def _records(pks: Sequence[int] | None) -> Iterator[MeteringRecord]:
     return _of(rows, pks, "agreement").iterator(chunk_size=_AT_ONCE)
 
 
-def _uses(pks: Sequence[int] | None, since: datetime | None) -> Iterator[tuple[Any, ...]]:
+def _uses(pks: Sequence[int] | None, span: Span) -> Iterator[tuple[Any, ...]]:
     rows = _of(UsageEvent.objects.all(), pks, "agreement")
-    if since is not None:
-        rows = rows.filter(
-            Q(metering_record__hour__gte=since) | Q(metering_record=None, occurred_at__gte=since)
-        )
+    if span != Span():
+        in_none = Q(metering_record=None) & span.holds("occurred_at")
+        rows = rows.filter(in_none | Q(metering_record__isnull=False) & span.holds("metering_record__hour"))
     names = ("agreement_id", "dimension_id", "metering_record_id", "disposition", "labels")
     found: Iterator[tuple[Any, ...]] = (
         rows.annotate(labels=Cast("tags", TextField()))
@@ -130,10 +145,8 @@ def _uses(pks: Sequence[int] | None, since: datetime | None) -> Iterator[tuple[A
     return found
 
 
-def _lines(pks: Sequence[int] | None, since: datetime | None) -> Iterator[tuple[Any, ...]]:
-    rows = _of(SubmissionLine.objects.all(), pks, "record__agreement")
-    if since is not None:
-        rows = rows.filter(record__hour__gte=since)
+def _lines(pks: Sequence[int] | None, span: Span) -> Iterator[tuple[Any, ...]]:
+    rows = _of(SubmissionLine.objects.filter(span.holds("record__hour")), pks, "record__agreement")
     return (
         rows.order_by("record__agreement_id", "record_id", "pk")
         .values_list(

@@ -12,17 +12,21 @@ from billing.models import Agreement
 from billing.reconciliation import equation, figures, identities, invoices, states
 from billing.reconciliation.breach import Breach
 from billing.reconciliation.invoices import Invoice
-from billing.reconciliation.reading import Account, accounts
+from billing.reconciliation.reading import Account, Span, accounts
 
 
 def verify(
     *,
     agreements: Iterable[Agreement] | None = None,
     since: datetime | None = None,
+    until: datetime | None = None,
     invoice: Invoice | None = None,
 ) -> Iterator[Breach]:
-    """Every breach of the ledger's rules; nothing means that all of it is proved."""
-    found = findings(agreements=agreements, since=since, invoice=invoice)
+    """Every breach of the ledger's rules in the hours from ``since`` on, before ``until``.
+
+    Nothing means that all of it is proved.
+    """
+    found = findings(agreements=agreements, since=since, until=until, invoice=invoice)
     return (breach for breach in found if not breach.is_information)
 
 
@@ -30,6 +34,7 @@ def findings(
     *,
     agreements: Iterable[Agreement] | None = None,
     since: datetime | None = None,
+    until: datetime | None = None,
     invoice: Invoice | None = None,
 ) -> Iterator[Breach]:
     """As ``verify``, and what a person may want to know but is no breach.
@@ -37,13 +42,14 @@ def findings(
     Reads one agreement at a time, all of them as of one instant: writers go on meanwhile.
     """
     pks = None if agreements is None else [agreement.pk for agreement in agreements]
-    comparison = None if invoice is None else invoices.Comparison(invoice, since=since)
+    span = Span(since, until)
+    comparison = None if invoice is None else invoices.Comparison(invoice, span=span)
     with _one_instant():
-        for account in accounts(pks=pks, since=since):
+        for account in accounts(pks=pks, span=span):
             yield from _check(account)
             if comparison is not None:
                 comparison.add(account)
-        yield from identities.check(pks=pks, since=since)
+        yield from identities.check(pks=pks, span=span)
     if comparison is not None:
         yield from comparison.differences(all_agreements=pks is None)
 

@@ -266,6 +266,23 @@ def test_a_wrongly_covered_part_is_named(flex):
     assert kinds() == {"included"}
 
 
+def test_one_wrongly_covered_part_does_not_hide_another(flex):
+    for number in (3, 2, 1):
+        use(flex, 60, at=NOON - number * HOUR)
+    settle()
+    triggers.drop_all(connection)
+    first, second, third = MeteringRecord.objects.order_by("hour")
+    tamper(first, included=50, quantity=10, wire_quantity="10")
+    tamper(second, included=50, quantity=10, wire_quantity="10")
+    tamper(third, included=7, quantity=53, wire_quantity="53")
+    wrong = {breach.record: breach for breach in reconciliation.verify() if breach.kind == "included"}
+    assert [(wrong[each.pk].expected, wrong[each.pk].found) for each in (first, second, third)] == [
+        ("60", "50"), ("40", "50"), ("0", "7"),
+    ]  # fmt: skip
+    assert "follows from a wrong one" in wrong[second.pk].text
+    assert "follows from a wrong one" not in wrong[third.pk].text
+
+
 def test_an_allowance_changed_by_hand_is_named(flex):
     use(flex, 130)
     settle()
@@ -402,6 +419,22 @@ def test_since_and_agreement_limit_what_is_verified(record, catalog, acme):
     assert kinds(since=record.hour + HOUR) == set()
 
 
+def test_until_limits_what_is_verified(record):
+    tamper(record, wire_quantity="9")
+    UsageEvent.objects.filter(quantity=5).update(quantity=6)
+    assert kinds(until=record.hour) == set()
+    assert "wire" in kinds(until=record.hour + HOUR)
+    assert "equation" in kinds(since=record.hour, until=record.hour + HOUR)
+
+
+def test_with_until_open_usage_of_later_hours_is_not_asked_for(payg):
+    use(payg, 3, at=NOON - HOUR)
+    settle()
+    use(payg, 4, at=NOW)
+    for until in (NOON - HOUR, NOON, NOW, NOW + HOUR):
+        assert texts(until=until) == []
+
+
 def test_with_since_earlier_records_still_draw_on_the_allowance(flex):
     for number in (3, 2, 1):
         use(flex, 60, at=NOON - number * HOUR)
@@ -509,6 +542,14 @@ def test_an_invoice_is_compared_for_one_agreement_or_from_an_hour_on(invoice):
     assert len(texts(invoice=read, since=NOON - HOUR)) == 3
 
 
+def test_an_invoice_of_a_month_is_compared_up_to_its_end(invoice):
+    read = invoice(change=lambda lines: lines.__setitem__(slice(None), [
+        line for line in lines if line["hour"] < f"{NOON - HOUR:%Y-%m-%dT%H}"
+    ]))  # fmt: skip
+    assert kinds(invoice=read) == {"not_on_invoice"}
+    assert texts(invoice=read, until=NOON - HOUR) == []
+
+
 def daily(rows):
     """AWS's own report: no hours, no licenses, usage summed by day."""
     header = rows[0]
@@ -527,3 +568,11 @@ def test_a_report_by_day_is_compared_by_day_and_account(invoice):
 
     (breach,) = reconciliation.verify(invoice=invoice("csv", less))
     assert breach.kind == "differs_from_invoice"
+
+
+def test_a_day_that_is_cut_is_not_compared(invoice):
+    read = invoice("csv", lambda rows: (daily(rows), rows.__delitem__(slice(2, None))))
+    day = NOON.replace(hour=0)
+    assert kinds(invoice=read, until=day + timedelta(days=1)) == {"not_on_invoice", "differs_from_invoice"}
+    assert texts(invoice=read, until=NOON) == []
+    assert texts(invoice=read, since=day + HOUR) == []

@@ -93,6 +93,13 @@ def test_since_is_an_hour_in_utc_unless_it_says_otherwise(agreement, verify, sin
     assert verify("--since", since)[0] == code
 
 
+@pytest.mark.parametrize(("until", "code"), [("2026-11-23T11:00", 0), ("2026-11-23T12:00", 1)])
+def test_until_is_the_first_hour_left_out(agreement, verify, until, code):
+    triggers.drop_all(connection)
+    MeteringRecord.objects.update(wire_quantity="18")
+    assert verify("--since", "2026-11-01", "--until", until)[0] == code
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -41,6 +41,9 @@ class Command(BaseCommand):
             "--since", type=_instant, help="only hours from then on: 2026-11-01[T06:00] (UTC)"
         )
         parser.add_argument(
+            "--until", type=_instant, help="only hours before then: 2026-12-01, with a report of November"
+        )
+        parser.add_argument(
             "--invoice", type=Path, metavar="FILE", help="invoice.json, or AWS's usage report as CSV"
         )
 
@@ -49,6 +52,7 @@ class Command(BaseCommand):
         *args: Any,
         agreement: str | None,
         since: datetime | None,
+        until: datetime | None,
         invoice: Path | None,
         **options: Any,
     ) -> None:
@@ -63,7 +67,7 @@ class Command(BaseCommand):
             self.stdout.write("The invoice has no licenses: all that an account bought is compared together.")
         breaches: Counter[str] = Counter()
         notes = 0
-        for found in reconciliation.findings(agreements=agreements, since=since, invoice=billed):
+        for found in reconciliation.findings(agreements=agreements, since=since, until=until, invoice=billed):
             self.stdout.write(_line(found))
             if found.is_information:
                 notes += 1
