@@ -239,7 +239,7 @@ def people(acme_admin, operator):
 
 @pytest.mark.timeout(300)
 def test_the_ledger_holds_in_any_order(aws, acme):
-    play(aws, acme, examples=12, steps=25)
+    play(aws, acme, examples=8, steps=25)
 
 
 @pytest.mark.slow
