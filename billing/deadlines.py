@@ -24,7 +24,6 @@ State = MeteringRecord.State
 
 # What closed just now, late or at an agreement's end, is on its way: no alarm yet.
 GRACE = timedelta(minutes=15)
-UNSETTLED = (*MeteringRecord.SENDABLE, State.HELD)
 
 _HOUR = timedelta(hours=1)
 _CHUNK = 500  # agreements
@@ -160,4 +159,4 @@ def _expire(missed: QuerySet[MeteringRecord], agreement_pks: list[int], *, now: 
 
 
 def _unsettled() -> QuerySet[MeteringRecord]:
-    return MeteringRecord.objects.filter(state__in=UNSETTLED)
+    return MeteringRecord.objects.filter(state__in=MeteringRecord.UNSETTLED)

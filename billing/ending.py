@@ -42,9 +42,8 @@ def last_call(agreement: Agreement) -> datetime:
 
 def recompute_deadlines(agreement: Agreement) -> None:
     """Set ``submit_by`` of the unsettled records anew, in the transaction that moved the agreement's end."""
-    unsettled = (State.DUE, State.IN_DOUBT, State.WAITING, State.HELD)
     # In the order in which the submitter locks them, or the two could wait for each other.
-    for record in agreement.metering_records.filter(state__in=unsettled).order_by("pk"):
+    for record in agreement.metering_records.filter(state__in=MeteringRecord.UNSETTLED).order_by("pk"):
         record.submit_by = accepted_until(record.hour, closes_at=agreement.metering_closes_at)
         # A pause that was right for the old deadline may reach past the new one.
         record.next_attempt_at = None

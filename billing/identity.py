@@ -17,7 +17,7 @@ from billing.models import Agreement, MeteringRecord
 State = MeteringRecord.State
 
 # What may still be sent, or sent again: under the identity that it was frozen with.
-_UNSETTLED = (State.DUE, State.IN_DOUBT, State.WAITING, State.HELD, State.PARKED)
+_UNSETTLED = (*MeteringRecord.UNSETTLED, State.PARKED)
 
 
 class SwitchRefused(Exception):

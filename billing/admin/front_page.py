@@ -16,8 +16,6 @@ from billing.admin.columns import label, list_url, stamp
 from billing.admin.tones import AGREEMENT_STATUS, RECORD_STATE
 from billing.models import Agreement, Effect, MarketplaceEvent, MeteringRecord
 
-# AWS's window still runs for these.
-UNSETTLED = (*MeteringRecord.SENDABLE, MeteringRecord.State.HELD)
 # A buyer may still come for these.
 EXPECTED = (Agreement.Status.PENDING, Agreement.Status.ACTIVE, Agreement.Status.ENDING)
 # Effects are done every minute; one that waits longer was tried and failed, or nobody is running them.
@@ -57,7 +55,9 @@ def look(user: AbstractBaseUser | AnonymousUser, *, now: datetime | None = None)
             MeteringRecord.objects.order_by().values("state").annotate(n=Count("pk"), by=Min("submit_by"))
         )
         rows = {row["state"]: (row["n"], row["by"]) for row in states}
-        figures.append(_deadline([by for state, (_, by) in rows.items() if state in UNSETTLED], now=now))
+        figures.append(
+            _deadline([by for state, (_, by) in rows.items() if state in MeteringRecord.UNSETTLED], now=now)
+        )
         breakdowns.append(_records({state: n for state, (n, _) in rows.items()}))
     if _may_see(user, "agreement"):
         figures.extend(_agreement_figures())
@@ -74,7 +74,7 @@ def _may_see(user: AbstractBaseUser | AnonymousUser, model: str) -> bool:
 
 
 def _deadline(deadlines: Iterable[datetime], *, now: datetime) -> Figure:
-    url = list_url(MeteringRecord, state__in=",".join(UNSETTLED))
+    url = list_url(MeteringRecord, state__in=",".join(MeteringRecord.UNSETTLED))
     nearest = min(deadlines, default=None)
     if nearest is None:
         return Figure("Nearest deadline", "None", "Nothing waits to be sent", url, "")

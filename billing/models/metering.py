@@ -39,6 +39,8 @@ class MeteringRecord(models.Model):
         NOT_DUE = "not_due", "Nothing to bill"
 
     SENDABLE = (State.DUE, State.IN_DOUBT, State.WAITING)
+    # AWS's window still runs for these.
+    UNSETTLED = (*SENDABLE, State.HELD)
 
     # No index of its own here: the unique constraint begins with it.
     agreement = models.ForeignKey(Agreement, models.PROTECT, related_name="metering_records", db_index=False)

@@ -65,14 +65,14 @@ def test_an_alarm_is_raised_once_an_hour_for_any_number_of_records(record, caplo
     assert "15 metering records" in caplog.text
 
 
-@pytest.mark.parametrize("state", [state for state in State if state not in deadlines.UNSETTLED])
+@pytest.mark.parametrize("state", [state for state in State if state not in MeteringRecord.UNSETTLED])
 def test_what_is_settled_or_decided_alarms_nobody(record, state):
     record(HOUR, state=state)
     assert deadlines.sound(now=NOW) == []
     assert deadlines.health(NOW).unsettled == 0
 
 
-@pytest.mark.parametrize("state", deadlines.UNSETTLED)
+@pytest.mark.parametrize("state", MeteringRecord.UNSETTLED)
 def test_what_still_waits_for_anybody_alarms(record, state):
     record(HOUR, state=state)
     assert deadlines.sound(now=NOW) == ["page"]
