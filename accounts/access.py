@@ -25,12 +25,14 @@ class TenantRequest(HttpRequest):
 
 
 def workspace(request: TenantRequest) -> dict[str, Any]:
-    """What templates/organization_base.html shows around every page of an organization: names and tabs."""
+    """What templates/organization_base.html shows around every page of an organization."""
     organization = request.membership.organization
+    adapter = get_adapter()
     return {
         "organization": organization,
         "membership": request.membership,
-        "nav_items": get_adapter().nav_items(organization, request.user),
+        "nav_items": adapter.nav_items(organization, request.user),
+        "notices": adapter.notices(organization, request.user),
     }
 
 

@@ -5,6 +5,8 @@ a purchase can open sign-up or send a new user to its welcome page while account
 """
 
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -17,6 +19,16 @@ from accounts.models import Organization, User
 class NavItem:
     label: str
     url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What every page of an organization says on top; ``url`` with the label ``action`` is the way to act."""
+
+    text: str
+    tone: Literal["", "warning", "danger"] = ""
+    url: str = ""
+    action: str = ""
 
 
 class AccountsAdapter:
@@ -32,6 +44,18 @@ class AccountsAdapter:
     def nav_items(self, organization: Organization, user: User) -> list[NavItem]:
         """Further pages of an organization, for its navigation."""
         return []
+
+    def notices(self, organization: Organization, user: User) -> list[Notice]:
+        """What ``user`` must know about the organization, whichever of its pages they look at."""
+        return []
+
+    def may_add_member(self, organization: Organization, *, now: datetime) -> str | None:
+        """None while one more place is free, else a sentence for people: why not, and what to do.
+
+        Asked under the lock of the organization's row, before the row that takes the place is written:
+        ``accounts.organizations.places_taken`` does not count it yet.
+        """
+        return None
 
 
 def get_adapter() -> AccountsAdapter:

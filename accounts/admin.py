@@ -16,7 +16,7 @@ from unfold.admin import ModelAdmin, TabularInline
 from unfold.forms import AdminPasswordChangeForm, UserCreationForm
 from unfold.paginator import InfinitePaginator
 
-from accounts.models import Membership, User
+from accounts.models import Invitation, Membership, User
 
 
 class _ReadOnlyInline(TabularInline):
@@ -44,6 +44,25 @@ class MembershipInline(_ReadOnlyInline):
     def get_queryset(self, request: HttpRequest) -> models.QuerySet[Membership]:
         queryset: models.QuerySet[Membership] = super().get_queryset(request)
         return queryset.select_related("organization", "user")
+
+
+class InvitationInline(_ReadOnlyInline):
+    model = Invitation
+    fields = (
+        "email",
+        "role",
+        "invited_by",
+        "created_at",
+        "expires_at",
+        "accepted_at",
+        "accepted_by",
+        "revoked_at",
+    )
+    readonly_fields = ("created_at",)
+
+    def get_queryset(self, request: HttpRequest) -> models.QuerySet[Invitation]:
+        queryset: models.QuerySet[Invitation] = super().get_queryset(request)
+        return queryset.select_related("organization", "invited_by", "accepted_by")
 
 
 class AddUserForm(UserCreationForm):
@@ -156,7 +175,7 @@ class OrganizationAdmin(_PeopleAdmin):
     fields = ("name", ("slug", "created_at"))
     view_on_site = False  # the tenant's pages are 404 to whoever is not a member
     readonly_fields = ("slug", "created_at")
-    inlines = (MembershipInline,)
+    inlines = (MembershipInline, InvitationInline)
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         # An organization has an owner from its first moment: accounts.organizations.create.

@@ -1,10 +1,12 @@
 """People and the organizations they work in. Knows nothing of AWS or money."""
 
+from datetime import datetime, timedelta
 from typing import Any, ClassVar, Self
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
 from django.db import models
+from django.db.models import Q
 from django.db.models.functions import Lower
 from django.urls import reverse
 from django.utils import timezone
@@ -114,3 +116,62 @@ class Membership(models.Model):
     @property
     def is_administrator(self) -> bool:
         return self.role in self.ADMINISTRATORS
+
+
+class InvitationQuerySet(models.QuerySet["Invitation"]):
+    def open(self) -> Self:
+        """Neither accepted nor revoked: an address has at most one in an organization, expired or not."""
+        return self.filter(accepted_at=None, revoked_at=None)
+
+    def pending(self, now: datetime) -> Self:
+        """Those that can be accepted: each holds a place for its person."""
+        return self.open().filter(expires_at__gt=now)
+
+
+class Invitation(models.Model):
+    """A place kept for whoever owns an e-mail address, until it is accepted, revoked or expires.
+
+    The secret of its link is stored nowhere. While it is open, inviting the address again renews this row.
+    """
+
+    LIFETIME = timedelta(days=7)
+    # Nobody is invited as an owner: an owner makes an owner of a member they know.
+    ROLES = (Membership.Role.ADMIN, Membership.Role.MEMBER)
+
+    organization = models.ForeignKey(Organization, models.PROTECT, related_name="invitations")
+    email = models.EmailField(_("e-mail address"))  # in lower case
+    role = models.CharField(max_length=10, choices=[(role.value, role.label) for role in ROLES])
+    digest = models.CharField(max_length=64, unique=True)  # SHA-256 of the token, in hexadecimal
+    invited_by = models.ForeignKey(User, models.PROTECT, related_name="invitations_sent")
+    created_at = models.DateTimeField(default=timezone.now, editable=False)
+    expires_at = models.DateTimeField()
+    accepted_at = models.DateTimeField(null=True)
+    accepted_by = models.ForeignKey(User, models.PROTECT, null=True, related_name="invitations_accepted")
+    revoked_at = models.DateTimeField(null=True)
+
+    objects = InvitationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["created_at", "pk"]
+        constraints = [
+            models.UniqueConstraint(
+                "organization",
+                Lower("email"),
+                condition=Q(accepted_at=None, revoked_at=None),
+                name="invitation_one_open_per_address",
+            ),
+            models.CheckConstraint(condition=Q(role__in=["admin", "member"]), name="invitation_role_known"),
+            models.CheckConstraint(
+                condition=Q(accepted_at=None) | Q(revoked_at=None), name="invitation_accepted_or_revoked"
+            ),
+            models.CheckConstraint(
+                condition=Q(accepted_at=None, accepted_by=None)
+                | Q(accepted_at__isnull=False, accepted_by__isnull=False),
+                name="invitation_accepted_by_somebody",
+            ),
+        ]
+        # Operators look for the invitations of an address.
+        indexes = [models.Index(fields=["email"], name="invitation_email")]
+
+    def __str__(self) -> str:
+        return f"{self.email} · {self.get_role_display()} of {self.organization}"

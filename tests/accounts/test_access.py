@@ -3,7 +3,9 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpResponse
 
 from accounts.access import role_required
+from accounts.adapter import AccountsAdapter, Notice
 from accounts.models import Membership
+from tests.test_pages import assert_clean
 
 Role = Membership.Role
 
@@ -63,3 +65,33 @@ def test_the_organizations_page_stays_within_ten_queries(
 
     with django_assert_max_num_queries(10):
         assert client.get("/o/acme/").status_code == 200
+
+
+class TwoNotices(AccountsAdapter):
+    def notices(self, organization, user):
+        return [
+            Notice(
+                f"{user} is <late>.", "danger", url=f"/o/{organization.slug}/pay/?a=1&b=2", action="Pay & go"
+            ),
+            Notice("All is well."),
+        ]
+
+
+def test_notices_stand_on_top_of_an_organizations_page(client, settings, acme, acme_member):
+    settings.ACCOUNTS_ADAPTER = "tests.accounts.test_access.TwoNotices"
+    client.force_login(acme_member)
+
+    page = client.get("/o/acme/").content.decode()
+
+    assert_clean(page)
+    first, second = page.index('<div class="notice danger">'), page.index('<div class="notice ">')
+    assert page.index('<main id="main"') < first < second < page.index("<h1")
+    assert "<p>Bob is &lt;late&gt;.</p>" in page
+    assert '<a href="/o/acme/pay/?a=1&amp;b=2">Pay &amp; go</a>' in page
+    assert page.count("/o/acme/pay/") == 1, "A notice without an action has no link."
+
+
+def test_without_notices_nothing_announces_them(client, acme, acme_member):
+    client.force_login(acme_member)
+
+    assert "About this workspace" not in client.get("/o/acme/").content.decode()

@@ -1,5 +1,7 @@
 """Where sign-in leads."""
 
+from django.utils import timezone
+
 from accounts import organizations
 from accounts.adapter import AccountsAdapter, NavItem, get_adapter
 
@@ -63,6 +65,8 @@ def test_nobody_else_has_an_opinion_by_default(rf, settings, acme, acme_admin):
 
     assert adapter.after_sign_in(rf.get("/"), acme_admin) is None
     assert adapter.nav_items(acme, acme_admin) == []
+    assert adapter.notices(acme, acme_admin) == []
+    assert adapter.may_add_member(acme, now=timezone.now()) is None
     settings.SIGNUP_WITHOUT_PURCHASE = True
     assert adapter.may_sign_up(rf.get("/"))
     settings.SIGNUP_WITHOUT_PURCHASE = False

@@ -1,7 +1,11 @@
-import pytest
-from django.db import IntegrityError, transaction
+from datetime import UTC, datetime, timedelta
 
-from accounts.models import Membership, Organization, User
+import pytest
+from django.db import IntegrityError, connection, transaction
+
+from accounts.models import Invitation, Membership, Organization, User
+
+NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 
 
 def refused(create) -> bool:
@@ -75,3 +79,78 @@ def test_owners_and_admins_administer(acme, acme_admin, acme_member, make_user, 
     assert acme not in administered(outsider)
     assert acme in Organization.objects.of(acme_member)
     assert acme not in Organization.objects.of(outsider)
+
+
+@pytest.fixture
+def make_invitation(acme, acme_admin):
+    def make(email="eve@acme.example", **fields):
+        usual = {
+            "organization": acme,
+            "role": "member",
+            "invited_by": acme_admin,
+            "digest": f"{Invitation.objects.count():064x}",
+            "expires_at": NOW + timedelta(days=7),
+        }
+        return Invitation.objects.create(email=email, **usual | fields)
+
+    return make
+
+
+def test_an_address_has_one_open_invitation_whatever_its_case(make_invitation):
+    make_invitation()
+
+    assert refused(lambda: make_invitation())
+    assert refused(lambda: make_invitation("Eve@ACME.example"))
+    assert make_invitation("tom@acme.example")
+
+
+def test_what_is_over_leaves_room_for_the_next_invitation(make_invitation, acme_admin, outsider):
+    make_invitation(accepted_at=NOW, accepted_by=acme_admin)
+    make_invitation(revoked_at=NOW)
+
+    assert make_invitation()
+    assert make_invitation(organization=outsider.organizations.get())
+
+
+def test_a_digest_is_of_one_invitation(make_invitation):
+    make_invitation(digest="d")
+
+    assert refused(lambda: make_invitation("tom@acme.example", digest="d"))
+
+
+@pytest.mark.parametrize("role", ["owner", "king", ""])
+def test_the_database_knows_what_one_is_invited_as(make_invitation, role):
+    assert refused(lambda: make_invitation(role=role))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "accepted_at = '2026-11-23 10:00:00'",
+        "accepted_by_id = invited_by_id",
+        "accepted_at = '2026-11-23 10:00:00', accepted_by_id = invited_by_id, "
+        "revoked_at = '2026-11-23 10:00:00'",
+        "role = 'owner'",
+    ],
+)
+def test_no_sql_makes_an_invitation_what_it_cannot_be(make_invitation, change):
+    make_invitation()
+
+    def update():
+        with connection.cursor() as cursor:
+            cursor.execute(f"UPDATE accounts_invitation SET {change}")
+
+    assert refused(update)
+
+
+def test_an_invitation_is_open_until_somebody_ends_it_and_pending_until_it_expires(
+    make_invitation, acme_admin
+):
+    good = make_invitation()
+    old = make_invitation("tom@acme.example", expires_at=NOW)
+    make_invitation(accepted_at=NOW, accepted_by=acme_admin)
+    make_invitation(revoked_at=NOW)
+
+    assert set(Invitation.objects.open()) == {good, old}
+    assert list(Invitation.objects.pending(NOW)) == [good]
+    assert str(good) == "eve@acme.example · Member of Acme"

@@ -1,8 +1,15 @@
+from datetime import UTC, datetime
+
 import pytest
+from allauth.account.models import EmailAddress
 from django.db import IntegrityError
 
 from accounts import organizations
 from accounts.models import Membership, Organization
+from accounts.organizations import LastOwner, NotAllowed, NotMember, RuleBroken
+from tests.billing.arriving import at_once
+
+NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
 
 
 def test_whoever_creates_an_organization_owns_it(acme, acme_admin):
@@ -50,3 +57,163 @@ def test_an_error_that_another_address_would_not_cure_is_raised(acme_admin):
         organizations.create(name=None, owner=acme_admin)
 
     assert not Organization.objects.exclude(name="Acme").exists()
+
+
+def roles_of(organization):
+    return dict(organization.memberships.values_list("user__email", "role"))
+
+
+def remove(membership, by):
+    organizations.remove(membership, by=by, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("by", "of", "allowed"),
+    [
+        ("owner", "owner", True),
+        ("owner", "admin", True),
+        ("owner", "member", True),
+        ("admin", "owner", False),
+        ("admin", "admin", False),
+        ("admin", "member", True),
+        ("member", "owner", False),
+        ("member", "admin", False),
+        ("member", "member", False),
+    ],
+)
+def test_who_may_remove_whom(acme, make_member, by, of, allowed):
+    remover = make_member(by, "by@acme.example").user
+    membership = make_member(of, "of@acme.example")
+
+    if allowed:
+        remove(membership, by=remover)
+        remove(membership, by=remover)
+    else:
+        with pytest.raises(NotAllowed):
+            remove(membership, by=remover)
+
+    assert ("of@acme.example" in roles_of(acme)) != allowed
+
+
+@pytest.mark.parametrize("role", ["owner", "admin", "member"])
+def test_everybody_may_leave(acme, make_member, role):
+    membership = make_member(role, "eve@acme.example")
+
+    remove(membership, by=membership.user)
+    remove(membership, by=membership.user)
+
+    assert list(roles_of(acme)) == ["ada@acme.example"]
+
+
+def test_the_last_owner_stays(acme, acme_admin, make_member):
+    make_member("admin", "eve@acme.example")
+    ownership = acme.memberships.get(user=acme_admin)
+
+    with pytest.raises(LastOwner, match="always has an owner"):
+        remove(ownership, by=acme_admin)
+    with pytest.raises(LastOwner):
+        organizations.change_role(ownership, role="admin", by=acme_admin)
+
+    assert roles_of(acme)["ada@acme.example"] == "owner"
+
+
+def test_an_owner_hands_over_and_leaves(acme, acme_admin, acme_member):
+    ownership = acme.memberships.get(user=acme_admin)
+    heir = organizations.change_role(acme.memberships.get(user=acme_member), role="owner", by=acme_admin)
+
+    remove(ownership, by=acme_admin)
+
+    assert heir.role == "owner"
+    assert roles_of(acme) == {"bob@acme.example": "owner"}
+
+
+@pytest.mark.parametrize("to", ["owner", "admin", "member"])
+@pytest.mark.parametrize("of", ["owner", "admin", "member"])
+def test_owners_give_every_role(acme, acme_admin, make_member, of, to):
+    membership = make_member(of, "eve@acme.example")
+
+    changed = organizations.change_role(membership, role=to, by=acme_admin)
+
+    assert changed.role == to
+    assert roles_of(acme)["eve@acme.example"] == to
+
+
+@pytest.mark.parametrize("by", ["admin", "member"])
+@pytest.mark.parametrize("to", ["owner", "admin", "member"])
+@pytest.mark.parametrize("of", ["oneself", "owner", "admin", "member"])
+def test_an_admin_cannot_promote_nor_anybody_but_an_owner(acme, make_member, by, of, to):
+    actor = make_member(by, "by@acme.example")
+    target = actor if of == "oneself" else make_member(of, "of@acme.example")
+    before = roles_of(acme)
+
+    with pytest.raises(NotAllowed):
+        organizations.change_role(target, role=to, by=actor.user)
+
+    assert roles_of(acme) == before
+
+
+def test_outsiders_change_nothing_though_they_own_something_else(acme, acme_member, outsider):
+    membership = acme.memberships.get(user=acme_member)
+
+    with pytest.raises(NotAllowed):
+        organizations.change_role(membership, role="admin", by=outsider)
+    with pytest.raises(NotAllowed):
+        remove(membership, by=outsider)
+
+
+def test_roles_are_those_in_the_database(acme, make_member):
+    actor = make_member("owner", "eve@acme.example")
+    target = make_member("member", "tom@acme.example")
+    Membership.objects.filter(pk=actor.pk).update(role="member")
+    Membership.objects.filter(pk=target.pk).update(role="owner")
+
+    with pytest.raises(NotAllowed):
+        organizations.change_role(target, role="admin", by=actor.user)
+    Membership.objects.filter(pk=actor.pk).update(role="admin")
+    with pytest.raises(NotAllowed):
+        remove(target, by=actor.user)
+
+
+def test_who_is_gone_gets_no_role(acme, acme_admin, acme_member):
+    membership = acme.memberships.get(user=acme_member)
+    Membership.objects.filter(pk=membership.pk).delete()
+
+    with pytest.raises(NotMember) as refused:
+        organizations.change_role(membership, role="admin", by=acme_admin)
+
+    assert isinstance(refused.value, RuleBroken)
+    assert acme_member.email not in roles_of(acme)
+
+
+def test_no_open_invitation_leads_back_in(acme, acme_admin, acme_member):
+    for address in ("bob@home.example", "eve@acme.example"):
+        organizations.invite(acme, email=address, role="member", by=acme_admin, now=NOW)
+    EmailAddress.objects.create(user=acme_member, email="bob@home.example", verified=True)
+    EmailAddress.objects.create(user=acme_member, email="eve@acme.example", verified=False)
+
+    remove(acme.memberships.get(user=acme_member), by=acme_admin)
+
+    assert [invitation.email for invitation in acme.invitations.open()] == ["eve@acme.example"], (
+        "An address that somebody only claims is not theirs to lose an invitation of."
+    )
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+def test_of_two_owners_who_leave_or_step_down_at_once_one_stays(acme, make_member):
+    first = acme.memberships.get()
+    second = make_member("owner", "eve@acme.example")
+
+    answers = at_once(
+        lambda: organizations.change_role(first, role="member", by=second.user),
+        lambda: organizations.change_role(second, role="member", by=first.user),
+    )
+
+    assert sorted(type(answer).__name__ for answer in answers) == ["Membership", "NotAllowed"]
+    assert sorted(roles_of(acme).values()) == ["member", "owner"]
+    acme.memberships.update(role="owner")
+
+    answers = at_once(*[lambda who=who: remove(who, by=who.user) for who in (first, second)])
+
+    assert sorted(type(answer).__name__ for answer in answers) == ["LastOwner", "NoneType"]
+    assert list(roles_of(acme).values()) == ["owner"]
