@@ -35,8 +35,8 @@ check-deploy: .venv/dev  ## Django's own production checks, on settings as in pr
 format: .venv/dev  ## let ruff mend what it can
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
-bench: .venv/dev  ## each hot path beside its barest form, on PostgreSQL; QUICK=1 takes under two minutes
-	$(BIN)/python -m tests.bench $(if $(QUICK),--quick)
+bench: .venv/dev  ## each hot path beside its barest form, on PostgreSQL; QUICK=1 takes under two minutes, ONLY=gate measures one
+	$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
 
 pins: .venv/dev  ## compile requirements*.in for CPython 3.11 to 3.13
 	for name in requirements requirements-dev; do \

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
+from django.conf import settings
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from accounts.adapter import AccountsAdapter, NavItem
+from accounts.adapter import AccountsAdapter, NavItem, Notice
 from accounts.models import Organization, User
-from billing import registration
+from billing import gates, registration
+from billing.grants import Reason
+
+# The feature whose quota is the number of members.
+SEATS = "seats"
 
 
 class BillingAccountsAdapter(AccountsAdapter):
@@ -39,3 +46,20 @@ class BillingAccountsAdapter(AccountsAdapter):
         if registration.unclaimed_of(user).exists():
             items.append(NavItem(_("A purchase is waiting to be set up"), reverse("billing:welcome")))
         return items
+
+    def notices(self, organization: Organization, user: User) -> list[Notice]:
+        """That something is open only for now, because AWS has yet to say how it goes on."""
+        grant = gates.temporary(organization)
+        return [Notice(grant.reason, "warning")] if grant is not None else []
+
+    def may_add_member(self, organization: Organization, *, now: datetime) -> str | None:
+        """Seats are bought: a member takes one, and so does a pending invitation."""
+        if SEATS not in settings.FEATURES:
+            return None
+        grant = gates.reserve(organization, SEATS, now=now)
+        if grant.code is Reason.QUOTA:
+            return _(
+                "%(reason)s Remove a member or an invitation first, or add seats in AWS Marketplace, under "
+                "Manage subscriptions."
+            ) % {"reason": grant.reason}
+        return None if grant else grant.reason

@@ -1,15 +1,17 @@
 """System checks: the triggers are there, the features are spelled right."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import connections
+from django.utils.module_loading import import_string
 
-from billing import triggers
+from billing import gates, triggers
 
-_FEATURE_KEYS = {"dimensions", "products", "quota"}
+_FEATURE_KEYS = {"dimensions", "products", "quota", "count", "outage"}
 
 
 @register(Tags.database)
@@ -54,4 +56,28 @@ def features_are_well_formed(app_configs: Any, **kwargs: Any) -> list[CheckMessa
                     id="billing.E003",
                 )
             )
+        outage = feature.get("outage", gates.OPEN)
+        if not isinstance(outage, timedelta) and outage not in (gates.OPEN, gates.CLOSED):
+            errors.append(
+                Error(
+                    f"FEATURES[{name!r}] has the unknown outage policy {outage!r}",
+                    hint='Say "open", "closed", or how long it stays open: timedelta(hours=24).',
+                    id="billing.E004",
+                )
+            )
+        if "count" in feature and not _is_function(feature["count"]):
+            errors.append(
+                Error(
+                    f"FEATURES[{name!r}] counts with {feature['count']!r}, which is no function to import",
+                    hint="Name a function by its dotted path: it takes an organization and now, and counts.",
+                    id="billing.E005",
+                )
+            )
     return errors
+
+
+def _is_function(path: object) -> bool:
+    try:
+        return isinstance(path, str) and callable(import_string(path))
+    except ImportError:
+        return False

@@ -1,24 +1,30 @@
 """What AWS says was bought, kept as a timeline.
 
 GetEntitlements tells only what is in force now. Rows here say since when and until when, because usage of
-yesterday is measured against yesterday's allowance.
+yesterday is measured against yesterday's allowance. billing.walk reads whole products on a schedule.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Collection, Sequence
+from datetime import datetime, timedelta
 
 from django.db import transaction
 
-from billing import audit, customers
-from billing.aws.errors import MarketplaceError
-from billing.aws.types import EntitlementFilter, EntitlementValue, GrantedEntitlement, Marketplace
+from billing import audit, customers, flags, mails, owed, readings, timeline
+from billing.aws.types import EntitlementFilter, GrantedEntitlement, Marketplace
 from billing.customers import license_id
 from billing.models import Agreement, Effect, Entitlement
 
 logger = logging.getLogger(__name__)
+
+Status = Agreement.Status
+
+entitlement_at = timeline.at
+
+DRIFT = "drift: found by the scheduled sync, and no event told of it"
+_OVER = "the agreement ended"
 
 
 def sync(
@@ -27,7 +33,7 @@ def sync(
     marketplace: Marketplace,
     now: datetime,
     since: datetime | None = None,
-    because: str = "scheduled sync",
+    because: str = DRIFT,
 ) -> bool:
     """Read one agreement's entitlements from AWS and bring its timeline up to date.
 
@@ -36,46 +42,171 @@ def sync(
     Raises MarketplaceError.
     """
     rows = _read(agreement, marketplace)
-    current = {row.dimension_key for row in agreement.entitlements.current()}
-    if current - {row.dimension for row in rows}:
+    current = agreement.entitlements.current().values_list("dimension_key", flat=True)
+    if timeline.lost(current, (row.dimension for row in rows)):
         # Something is gone. Before access is taken away, AWS must say so twice.
         rows = _read(agreement, marketplace)
-    since = since or _announced_at(agreement) or now
-    return _apply(agreement.pk, rows, began_at=now, since=since, because=because)
+    with transaction.atomic():
+        return apply(customers.lock(agreement.pk), rows, began_at=now, since=since, because=because)
 
 
-def sync_all(marketplace: Marketplace, *, now: datetime) -> None:
-    """Read every live agreement's entitlements anew: what no event told of is found here."""
-    for agreement in Agreement.objects.live().select_related("product", "customer"):
-        if not agreement.product.has_entitlements:
+def apply(
+    agreement: Agreement,
+    rows: Sequence[GrantedEntitlement],
+    *,
+    began_at: datetime,
+    since: datetime | None = None,
+    because: str = DRIFT,
+) -> bool:
+    """Apply a complete reading of the agreement's entitlements. The caller holds its lock."""
+    is_first = agreement.entitlements_read_at is None
+    if not is_first and began_at <= agreement.entitlements_read_at:  # type: ignore[operator]  # not None: see above
+        logger.info("An older reading of agreement %s's entitlements is dropped", agreement.pk)
+        return False
+    announced = _announced(agreement)
+    if since is None and announced is not None:
+        since, because = announced.caused_at, announced.cause
+    is_drift = since is None and because == DRIFT
+    since = since or began_at
+    ended_at = agreement.ended_at
+    _believe(agreement, rows, since=since, began_at=began_at)
+    if is_drift and ended_at is not None and agreement.ended_at is None:
+        since = ended_at  # it had not ended: what was bought was in force all the time
+    if is_first and agreement.activated_at is not None:
+        # What the first reading finds was bought with the agreement, however late it is read.
+        since, is_drift = min(since, agreement.activated_at), False
+    changes = _follow(agreement, rows, since=since, began_at=began_at, because=because)
+    agreement.entitlements_read_at = began_at
+    agreement.save(update_fields=["entitlements_read_at"])
+    if changes:
+        _tell(agreement, changes, at=began_at, because=because, is_first=is_first, is_drift=is_drift)
+        if agreement.ended_at is not None and not agreement.gives_access_at(began_at):
+            # It was bought before the end and is read after it, perhaps after access was revoked.
+            timeline.close_all(agreement, because=_OVER, now=began_at)
+    return True
+
+
+def revoke(agreement_pk: int, *, now: datetime) -> str:
+    """Access is over: close what was in force as of the agreement's end. Returns why not, or ''."""
+    with transaction.atomic():
+        agreement = customers.lock(agreement_pk)
+        if agreement.ended_at is None:
+            return "the ending was called off"
+        if agreement.gives_access_at(now):
+            return "access goes on"
+        timeline.close_all(agreement, because=_OVER, now=now)
+        if agreement.is_continued and not _has_come(agreement):
+            flags.raise_flag(agreement, flags.NO_SUCCESSOR, at=now)
+    return ""
+
+
+def _believe(
+    agreement: Agreement, rows: Sequence[GrantedEntitlement], *, since: datetime, began_at: datetime
+) -> None:
+    """What a reading says of the purchase itself, where no event did."""
+    if any(timeline.is_in_term(row, began_at) for row in rows):
+        is_new = agreement.status == Status.PENDING and agreement.ended_at is None
+        if is_new or (agreement.was_inferred_to_end and not _is_bought_again(agreement)):
+            readings.entitled(agreement, at=began_at)
+    elif agreement.status == Status.ACTIVE and (current := list(agreement.entitlements.current())):
+        # The rows stay open for the grace that follows an end: access does not blink if this is a renewal.
+        assert agreement.activated_at is not None
+        begun = agreement.activated_at + timedelta(microseconds=1)
+        # The whole contract ran until the last of it ran out, whatever was announced meanwhile. Where an
+        # event since then says that it goes on, AWS's list counts, which was read after that event.
+        for at in (_expired_at(current, began_at) or since, began_at):
+            if agreement.status == Status.ACTIVE:
+                readings.entitlements_gone(agreement, at=max(min(at, began_at), begun), now=began_at)
+
+
+def _is_bought_again(agreement: Agreement) -> bool:
+    """Whether what AWS lists of a legacy customer belongs to the purchase after this one."""
+    same = Agreement.objects.filter(
+        product=agreement.product_id, customer=agreement.customer_id, identity=Agreement.Identity.LEGACY
+    )
+    live = same.exclude(pk=agreement.pk).exclude(status__in=[Status.ENDED, Status.FAILED])
+    return agreement.identity == Agreement.Identity.LEGACY and live.exists()
+
+
+def _expired_at(rows: Sequence[Entitlement], now: datetime) -> datetime | None:
+    """When the last of them ran out, if all have."""
+    expiries = [row.expires_at for row in rows]
+    last = max((each for each in expiries if each is not None), default=None)
+    return last if None not in expiries and last is not None and last <= now else None
+
+
+def _follow(
+    agreement: Agreement,
+    rows: Sequence[GrantedEntitlement],
+    *,
+    since: datetime,
+    began_at: datetime,
+    because: str,
+) -> dict[str, str]:
+    """Let the timeline follow the reading; returns what changed, by dimension."""
+    current = {row.dimension_key: row for row in agreement.entitlements.current()}
+    granted = {row.dimension: row for row in rows}
+    changes: dict[str, str] = {}
+    for key in sorted(current.keys() | granted.keys()):
+        old, new = current.get(key), granted.get(key)
+        if old is not None and new is not None and timeline.same(old, new):
             continue
-        try:
-            sync(agreement, marketplace=marketplace, now=now)
-        except MarketplaceError as error:
-            logger.warning("Entitlements of agreement %s: %s", agreement.pk, error.code)
-        except Exception:  # one agreement's trouble must not keep the others from being read
-            logger.exception("Entitlements of agreement %s could not be synced", agreement.pk)
+        if new is None and agreement.ended_at is not None:
+            continue  # what was in force at the end stays so until access is revoked
+        change = timeline.replace(agreement, key, old, new, since=since, read_at=began_at, because=because)
+        if change is not None:
+            changes[key] = change
+    return changes
 
 
-def entitlement_at(agreement: Agreement, dimension_key: str, instant: datetime) -> Entitlement | None:
-    """The entitlement that was in force at ``instant``."""
-    return agreement.entitlements.at(instant).filter(dimension_key=dimension_key).first()
+def _tell(
+    agreement: Agreement,
+    changes: dict[str, str],
+    *,
+    at: datetime,
+    because: str,
+    is_first: bool,
+    is_drift: bool,
+) -> None:
+    drift = {"drift": True} if is_drift else {}
+    audit.record(
+        agreement, "entitlements_changed", by="aws", at=at, because=because, changes=changes, **drift
+    )
+    if is_drift:
+        logger.warning("Agreement %s: %s: %s", agreement.pk, because, ", ".join(changes))
+    debts = list(mails.contract_reminders(agreement))
+    if not is_first and agreement.status == Status.ACTIVE:
+        debts.append(mails.changed(at))
+    owed.owe(agreement, debts)
+
+
+def _has_come(agreement: Agreement) -> bool:
+    return Agreement.objects.filter(previous=agreement).exclude(activated_at=None).exists()
 
 
 def _read(agreement: Agreement, marketplace: Marketplace) -> list[GrantedEntitlement]:
     rows = marketplace.get_entitlements(_filter(agreement))
-    if agreement.identity == Agreement.Identity.LEGACY:
-        return rows
-    if agreement.license_arn is not None:
+    if agreement.identity == Agreement.Identity.LICENSE and agreement.license_arn is not None:
         return rows
     # Asked for by account, AWS names the rows of all licenses that the account has.
-    return [row for row in rows if row.license_arn and license_id(row.license_arn) == agreement.license_id]
+    told = {license_id(row.license_arn) for row in rows if row.license_arn}
+    mine = told & {agreement.license_id}
+    if agreement.identity == Agreement.Identity.LEGACY and agreement.license_id is None:
+        # It may have got a license of which no event has told yet.
+        mine = told - set(Agreement.objects.filter(license_id__in=told).values_list("license_id", flat=True))
+    return [row for row in rows if _is_among(row, mine, agreement)]
 
 
-def _announced_at(agreement: Agreement) -> datetime | None:
-    """When AWS said that something changed, if that has not been read yet."""
+def _is_among(row: GrantedEntitlement, licenses: Collection[str], agreement: Agreement) -> bool:
+    if row.license_arn:
+        return license_id(row.license_arn) in licenses
+    return agreement.identity == Agreement.Identity.LEGACY
+
+
+def _announced(agreement: Agreement) -> Effect | None:
+    """What AWS said has changed and has not been read yet, the first."""
     owed = agreement.effects.filter(kind=Effect.Kind.SYNC_ENTITLEMENTS, state=Effect.State.DUE)
-    return owed.order_by("caused_at").values_list("caused_at", flat=True).first()
+    return owed.order_by("caused_at").first()
 
 
 def _filter(agreement: Agreement) -> EntitlementFilter:
@@ -86,79 +217,3 @@ def _filter(agreement: Agreement) -> EntitlementFilter:
         aws_account_id=agreement.customer.aws_account_id,
         customer_identifier=agreement.customer.customer_identifier,
     )
-
-
-@transaction.atomic
-def _apply(
-    agreement_pk: int,
-    rows: Sequence[GrantedEntitlement],
-    *,
-    began_at: datetime,
-    since: datetime,
-    because: str,
-) -> bool:
-    agreement = customers.lock(agreement_pk)
-    if agreement.entitlements_read_at is not None and began_at <= agreement.entitlements_read_at:
-        logger.info("An older reading of agreement %s's entitlements is dropped", agreement.pk)
-        return False
-    current = {row.dimension_key: row for row in agreement.entitlements.current()}
-    granted = {row.dimension: row for row in rows}
-    if agreement.entitlements_read_at is None and agreement.activated_at is not None:
-        # What the first reading finds was bought with the agreement, however late it is read.
-        since = min(since, agreement.activated_at)
-    changes: dict[str, str] = {}
-    for key in sorted(current.keys() | granted.keys()):
-        old, new = current.get(key), granted.get(key)
-        if old is not None and new is not None and _same(old, new):
-            continue
-        start = _start(agreement, key, old, since=min(since, began_at), began_at=began_at)
-        if old is not None:
-            old.valid_to = start
-            old.closed_because = because
-            old.save(update_fields=["valid_to", "closed_because"])
-        if new is not None:
-            Entitlement.objects.create(
-                agreement=agreement,
-                dimension_key=key,
-                expires_at=new.expires_at,
-                valid_from=start,
-                opened_because=because,
-                **_columns(new.value),
-            )
-        changes[key] = "closed" if new is None else "changed" if old else "opened"
-    agreement.entitlements_read_at = began_at
-    agreement.save(update_fields=["entitlements_read_at"])
-    if changes:
-        audit.record(
-            agreement, "entitlements_changed", by="aws", at=began_at, because=because, changes=changes
-        )
-    return True
-
-
-def _start(
-    agreement: Agreement, dimension_key: str, old: Entitlement | None, *, since: datetime, began_at: datetime
-) -> datetime:
-    """When a change counts from: as early as AWS says, but never inside what the timeline already says."""
-    if old is not None:
-        return since if since > old.valid_from else began_at
-    last = agreement.entitlements.filter(dimension_key=dimension_key).order_by("-valid_to").first()
-    return max(since, last.valid_to) if last and last.valid_to else since
-
-
-def _same(old: Entitlement, new: GrantedEntitlement) -> bool:
-    columns = _columns(new.value)
-    return old.expires_at == new.expires_at and all(
-        getattr(old, name) == columns.get(name)
-        for name in ("integer_value", "double_value", "boolean_value", "string_value")
-    )
-
-
-def _columns(value: EntitlementValue) -> dict[str, EntitlementValue]:
-    # bool before int: True is an int too.
-    if isinstance(value, bool):
-        return {"boolean_value": value}
-    if isinstance(value, int):
-        return {"integer_value": value}
-    if isinstance(value, float):
-        return {"double_value": value}
-    return {"string_value": value}

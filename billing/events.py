@@ -1,20 +1,20 @@
 """The inbox: every notification is stored once before anything is done about it.
 
-A message is deleted from its queue only when it is committed here. What cannot be parsed is stored as failed;
-what cannot be applied yet stays and is tried again.
+What cannot be parsed is stored as failed; what cannot be applied yet stays and is tried again.
 """
 
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
-from django.db import DataError, transaction
+from django.db import connection, transaction
 from django.db.models import CharField, Model
 
 from billing import customers, lifecycle
-from billing.aws.types import Marketplace, QueueMessage
+from billing.aws.types import QueueMessage
 from billing.models import Agreement, MarketplaceCustomer, MarketplaceEvent, Product
 from billing.models.events import MarketplaceEventQuerySet
 from billing.notifications import Notification, Type, Unparsable, parse
@@ -30,40 +30,13 @@ SWEPT = timedelta(days=1)
 _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(seconds=20), timedelta(hours=1)
 # Every so many failures in a row alarm again: with these pauses that is more than a day apart.
 _ALARM_EVERY = 32
-
-
-def poll(marketplace: Marketplace, queue_url: str, *, now: datetime, wait_seconds: int = 0) -> int:
-    """Take in one queue's messages until it is empty, then apply the inbox. Returns how many came.
-
-    ``wait_seconds`` is the long poll of the first request (0 to 20). Raises MarketplaceError.
-    """
-    taken = 0
-    try:
-        messages = marketplace.receive_messages(queue_url, wait_seconds=wait_seconds)
-        while messages:
-            stored = [message for message in messages if _is_stored(message, now=now)]
-            marketplace.delete_messages(stored)
-            taken += len(stored)
-            messages = marketplace.receive_messages(queue_url, wait_seconds=0)
-    finally:
-        # What is stored does not wait for AWS to answer again.
-        apply_received(now=now)
-    return taken
-
-
-def _is_stored(message: QueueMessage, *, now: datetime) -> bool:
-    """A message that cannot be stored stays for its queue's dead letters, and stops no other."""
-    try:
-        store(message, now=now)
-    except (DataError, ValueError):
-        logger.exception("Message %s of the event queue cannot be stored", message.message_id)
-        return False
-    return True
+_ALARMED_AT_ONCE = 1000
 
 
 def store(message: QueueMessage, *, now: datetime) -> MarketplaceEvent:
     """Commit one message to the inbox; a message that is there already is left as it is."""
-    body = message.body.replace("\x00", "\\u0000")
+    # PostgreSQL keeps no NUL, and no half of a surrogate pair.
+    body = message.body.replace("\x00", "\\u0000").encode(errors="backslashreplace").decode()
     try:
         notification = parse(message)
     except Unparsable as error:
@@ -94,9 +67,27 @@ def store(message: QueueMessage, *, now: datetime) -> MarketplaceEvent:
             "received_at": now,
             "body": body,
             "payload": notification.to_json(),
+            **_names(notification),
         },
     )
     return event
+
+
+def _names(notification: Notification) -> dict[str, str | None]:
+    """By what the event is found again; a name that no column holds stays in the payload alone."""
+    license_id = None
+    if notification.license_arn:
+        with suppress(ValueError):
+            license_id = customers.license_id(notification.license_arn)
+    names = {
+        "license_id": license_id,
+        "aws_agreement_id": notification.agreement_id,
+        "customer_identifier": notification.customer_identifier,
+    }
+    return {
+        column: name if name and len(name) <= _room(MarketplaceEvent, column) else None
+        for column, name in names.items()
+    }
 
 
 def apply_received(*, now: datetime) -> None:
@@ -112,27 +103,50 @@ def apply_waiting(*, now: datetime) -> None:
     _apply_each(MarketplaceEvent.objects.filter(state=State.WAITING, received_at__gt=now - SWEPT), now=now)
 
 
+def alarm_of_waiting(*, now: datetime) -> int:
+    """Tell people, once of each event, what waits for longer than a day. Returns how many."""
+    waiting = MarketplaceEvent.objects.filter(
+        state=State.WAITING, received_at__lte=now - SWEPT, alarmed_at=None
+    ).order_by("pk")
+    pks = list(waiting.values_list("pk", flat=True)[:_ALARMED_AT_ONCE])
+    if pks:
+        logger.error(
+            "%d events have waited for their agreement for more than a day, the first: %s. Their purchases "
+            "were never paid, or License Updated was lost: look for the agreement ids in AWS Marketplace.",
+            len(pks),
+            ", ".join(str(pk) for pk in pks[:10]),
+        )
+        MarketplaceEvent.objects.filter(pk__in=pks).update(alarmed_at=now)
+    return len(pks)
+
+
 def _apply_each(events: MarketplaceEventQuerySet, *, now: datetime) -> None:
-    for event in events.due(now).order_by("occurred_at", "pk"):
+    # Keys only: of ten thousand that waited, one at a time is in memory.
+    for pk, attempts in list(events.due(now).order_by("occurred_at", "pk").values_list("pk", "attempts")):
         try:
-            apply(event, now=now)
+            apply(pk, now=now)
         except Exception as error:  # one event's trouble must not keep the others from being applied
             # An alarm is mailed: one for each try would drown the others.
-            level = logging.WARNING if event.attempts % _ALARM_EVERY else logging.ERROR
-            logger.log(level, "Event %s could not be applied", event.pk, exc_info=True)
-            MarketplaceEvent.objects.filter(pk=event.pk).update(
+            level = logging.WARNING if attempts % _ALARM_EVERY else logging.ERROR
+            logger.log(level, "Event %s could not be applied", pk, exc_info=True)
+            MarketplaceEvent.objects.filter(pk=pk).update(
                 error=f"{type(error).__name__}: {error}",
-                attempts=event.attempts + 1,
-                next_attempt_at=now + min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(event.attempts, 10)),
+                attempts=attempts + 1,
+                next_attempt_at=now + min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(attempts, 10)),
             )
 
 
 @transaction.atomic
-def apply(event: MarketplaceEvent, *, now: datetime) -> None:
+def apply(event_pk: int, *, now: datetime) -> None:
     """Find or make the event's agreement and bring its state up to date."""
-    event = MarketplaceEvent.objects.select_for_update().get(pk=event.pk)
-    if event.state not in (State.RECEIVED, State.WAITING):
-        return  # another worker was first
+    open_events = MarketplaceEvent.objects.filter(state__in=[State.RECEIVED, State.WAITING])
+    # Who holds it applies it: waiting for them would only find it done.
+    locked = open_events.defer("body").select_for_update(
+        skip_locked=connection.features.has_select_for_update_skip_locked
+    )
+    event = locked.filter(pk=event_pk).first()
+    if event is None:
+        return
     notification = Notification.from_json(event.payload)
     too_long = _too_long(notification)
     agreement = None if too_long else _agreement_of(notification, now=now)
@@ -142,7 +156,7 @@ def apply(event: MarketplaceEvent, *, now: datetime) -> None:
             return
         lifecycle.apply(event, agreement, now=now)
         lifecycle.replay_waiting(agreement, now=now)
-    elif notification.product_code and not Product.objects.filter(code=notification.product_code).exists():
+    elif _is_foreign(notification):
         _settle(event, State.FOREIGN)
     elif notification.type is Type.OTHER:
         _settle(event, State.UNKNOWN)
@@ -153,6 +167,15 @@ def apply(event: MarketplaceEvent, *, now: datetime) -> None:
         _settle(event, State.FAILED, error=error)
     else:
         _settle(event, State.WAITING)
+
+
+def _is_foreign(notification: Notification) -> bool:
+    """Whether it names a product, and that is not ours."""
+    if notification.product_code:
+        return not Product.objects.filter(code=notification.product_code).exists()
+    if notification.product_id:
+        return not Product.objects.filter(product_id=notification.product_id).exists()
+    return False
 
 
 def _settle(

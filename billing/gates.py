@@ -5,81 +5,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import wraps
 from typing import Any
 
 from django.conf import settings
-from django.db.models import FilteredRelation, Q, QuerySet, Sum
+from django.db import connection, transaction
+from django.db.models import Q, QuerySet, Sum
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
-from django.utils.translation import gettext as _
+from django.utils.module_loading import import_string
 
 from accounts.access import TenantRequest, workspace
 from accounts.models import Organization
+from billing import holdings
 from billing.aws.window import month_of
-from billing.models import Agreement, Dimension, Entitlement, Product, UsageEvent
+from billing.grants import ALLOWED, Grant, Quota, Reason
+from billing.holdings import Entitled, Holding
+from billing.models import Agreement, Dimension, UsageEvent
 
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """Truthy when allowed. ``reason`` is for people; ``limit`` is how much, where the feature has a quota.
-
-    ``waiting`` says that AWS has yet to tell what was bought: the answer may be another in a minute.
-    """
-
-    allowed: bool
-    reason: str
-    limit: Decimal | None = None
-    waiting: bool = False
-
-    def __bool__(self) -> bool:
-        return self.allowed
-
-
-@dataclass(frozen=True, slots=True)
-class Quota:
-    """How much of a feature was bought and used, over all live agreements."""
-
-    limit: Decimal
-    used: Decimal
-
-    @property
-    def remaining(self) -> Decimal:
-        return max(Decimal(0), self.limit - self.used)
-
-    @property
-    def beyond(self) -> Decimal:
-        """What was used on top of it, and is billed by use."""
-        return max(Decimal(0), self.used - self.limit)
+# What a feature's `outage` may be beside a timedelta: access while nobody knows whether it was renewed.
+OPEN, CLOSED = "open", "closed"
+_OUTAGE = timedelta(hours=24)
 
 
 def allows(organization: Organization, feature: str, *, now: datetime | None = None) -> Grant:
     """Whether ``organization`` may use ``feature`` at ``now``. Raises LookupError for an unknown feature."""
-    try:
-        rule = settings.FEATURES[feature]
-    except KeyError:
-        raise LookupError(f"{feature!r} is not in FEATURES; known: {', '.join(settings.FEATURES)}.") from None
-    now = now or timezone.now()
-    holdings = _holdings(organization)
-    live = [holding for holding in holdings if holding.status == Agreement.Status.ACTIVE]
-    held = [holding.entitlement for holding in live if holding.entitlement is not None]
-    in_force = [row for row in held if row.expires_at is None or row.expires_at > now]
-    granting = [row for row in held if row.dimension_key in rule.get("dimensions", ()) and row.grants]
-    subscribed = any(holding.product_code in rule.get("products", ()) for holding in live)
-    if subscribed or any(row in in_force for row in granting):
-        # A quota of nothing is a limit too: it must not read as "no quota".
-        limits = [row.quantity for row in in_force if row.dimension_key == rule.get("quota")]
-        return Grant(True, _("Included in your subscription."), sum(limits, Decimal(0)) if limits else None)
-    if not granting and any(holding.is_unsettled for holding in holdings):
-        reason = _("AWS has not confirmed your purchase yet. This usually takes a few minutes.")
-        return Grant(False, reason, waiting=True)
-    statuses = {holding.status for holding in holdings}
-    return Grant(False, _refusal(statuses, expired=bool(granting)))
+    return _decide(holdings.holdings_of(organization), _rule(feature), now=now or timezone.now())
 
 
 def quota(organization: Organization, feature: str, *, now: datetime | None = None) -> Quota | None:
@@ -88,8 +43,36 @@ def quota(organization: Organization, feature: str, *, now: datetime | None = No
     limit = allows(organization, feature, now=now).limit
     if limit is None:
         return None
-    live = organization.usage_events.filter(agreement__status=Agreement.Status.ACTIVE)
-    return Quota(limit, drawn_from(settings.FEATURES[feature]["quota"], live, now=now))
+    rule = _rule(feature)
+    if "count" in rule:
+        return Quota(limit, Decimal(_counted(rule, organization, now=now)))
+    live = holdings.live(holdings.holdings_of(organization), now)
+    drawing = [holding.agreement for holding, row in _pools(live, rule, now=now)]
+    usage = organization.usage_events.filter(agreement__in=drawing)
+    return Quota(limit, drawn_from(rule["quota"], usage, now=now))
+
+
+def reserve(
+    organization: Organization, feature: str, amount: int = 1, *, now: datetime | None = None
+) -> Grant:
+    """Whether ``amount`` more of a countable thing fits into the quota: two that ask for the last, one wins.
+
+    Call it in the transaction that then makes the thing (a membership, a project): it locks the organization
+    until that ends, so whoever asks next counts it too. The feature's ``count`` counts what exists.
+    Raises TransactionManagementError outside a transaction, LookupError for a feature without ``count``.
+    """
+    if not connection.in_atomic_block:
+        raise transaction.TransactionManagementError("A reservation lasts as long as its transaction.")
+    now = now or timezone.now()
+    rule = _rule(feature)
+    if "count" not in rule:
+        raise LookupError(f"FEATURES[{feature!r}] has no 'count': nothing says how many there are.")
+    Organization.objects.select_for_update(no_key=True).get(pk=organization.pk)
+    grant = _decide(holdings.read(organization), rule, now=now)
+    if not grant or grant.limit is None:
+        return grant
+    left = grant.limit - _counted(rule, organization, now=now)
+    return grant if amount <= left else Grant(Reason.QUOTA, grant.limit, max(Decimal(0), left))
 
 
 def drawn_from(entitled_key: str, usage: QuerySet[UsageEvent], *, now: datetime) -> Decimal:
@@ -99,6 +82,16 @@ def drawn_from(entitled_key: str, usage: QuerySet[UsageEvent], *, now: datetime)
         in_period, dimension__included_by__key=entitled_key, disposition=UsageEvent.Disposition.BILLABLE
     )
     return billable.aggregate(total=Sum("quantity"))["total"] or Decimal(0)
+
+
+def temporary(organization: Organization, *, now: datetime | None = None) -> Grant | None:
+    """A feature that is open only until AWS is heard of again, if there is one."""
+    now = now or timezone.now()
+    held = holdings.holdings_of(organization)
+    if not held:
+        return None
+    grants = (_decide(held, rule, now=now) for rule in settings.FEATURES.values())
+    return next((grant for grant in grants if grant.is_for_now), None)
 
 
 def requires(feature: str) -> Callable[..., Any]:
@@ -118,62 +111,71 @@ def requires(feature: str) -> Callable[..., Any]:
     return decorate
 
 
-@dataclass(frozen=True, slots=True)
-class _Holding:
-    """An agreement with one of its current entitlements, or with None where it has none."""
-
-    status: str
-    product_code: str
-    pricing: str
-    read_at: datetime | None
-    entitlement: Entitlement | None
-
-    @property
-    def is_unsettled(self) -> bool:
-        """Not confirmed by AWS yet, or a contract whose entitlements were never read."""
-        never_read = self.read_at is None and self.pricing != Product.Pricing.SUBSCRIPTION
-        return self.status == Agreement.Status.PENDING or (
-            self.status == Agreement.Status.ACTIVE and never_read
-        )
+def _rule(feature: str) -> dict[str, Any]:
+    try:
+        rule: dict[str, Any] = settings.FEATURES[feature]
+    except KeyError:
+        raise LookupError(f"{feature!r} is not in FEATURES; known: {', '.join(settings.FEATURES)}.") from None
+    return rule
 
 
-_VALUES = (
-    "dimension_key", "integer_value", "double_value", "boolean_value", "string_value", "expires_at",
-)  # fmt: skip
+def _counted(rule: dict[str, Any], organization: Organization, *, now: datetime) -> int:
+    count: Callable[..., int] = import_string(rule["count"])
+    return count(organization, now=now)
 
 
-def _holdings(organization: Organization) -> list[_Holding]:
-    """Read once per organization object, that is once per request, with one query."""
-    cached: list[_Holding] | None = getattr(organization, "_gate_holdings", None)
-    if cached is None:
-        current = FilteredRelation("entitlements", condition=Q(entitlements__valid_to=None))
-        rows = organization.agreements.annotate(current=current).values_list(
-            "status",
-            "product__code",
-            "product__pricing",
-            "entitlements_read_at",
-            "current__pk",
-            *(f"current__{name}" for name in _VALUES),
-        )
-        cached = [_holding(*row) for row in rows]
-        organization._gate_holdings = cached  # type: ignore[attr-defined]
-    return cached
+def _decide(held: Sequence[Holding], rule: dict[str, Any], *, now: datetime) -> Grant:
+    live = holdings.live(held, now)
+    keys, products = rule.get("dimensions", ()), rule.get("products", ())
+    found = {
+        _standing(holding, row, rule, now=now)
+        for holding in live
+        for row in holding.entitled
+        if row.dimension_key in keys and row.grants
+    }
+    found |= {_standing_of(holding, now) for holding in live if holding.product_code in products}
+    code = next((code for code in ALLOWED if code in found), None)
+    if code is None:
+        return Grant(_refusal(held, expired=bool(found)))
+    # A quota of nothing is a limit too: it must not read as "no quota".
+    limits = [row.quantity for _, row in _pools(live, rule, now=now)]
+    return Grant(code, sum(limits, Decimal(0)) if limits else None)
 
 
-def _holding(
-    status: str, product_code: str, pricing: str, read_at: datetime | None, pk: int | None, *values: Any
-) -> _Holding:
-    entitlement = Entitlement(pk=pk, **dict(zip(_VALUES, values, strict=True))) if pk else None
-    return _Holding(status, product_code, pricing, read_at, entitlement)
+def _pools(
+    live: Iterable[Holding], rule: dict[str, Any], *, now: datetime
+) -> Iterator[tuple[Holding, Entitled]]:
+    """What was bought of the feature's quota dimension, and counts."""
+    for holding in live:
+        for row in holding.entitled:
+            if row.dimension_key == rule.get("quota") and _standing(holding, row, rule, now=now) in ALLOWED:
+                yield holding, row
 
 
-def _refusal(statuses: set[str], *, expired: bool) -> str:
+def _standing(holding: Holding, row: Entitled, rule: dict[str, Any], *, now: datetime) -> Reason:
+    """As what an entitlement counts at ``now``; EXPIRED if it does not."""
+    if row.expires_at is None or now < row.expires_at:
+        return _standing_of(holding, now)
+    if holding.keeps(row, now):
+        return Reason.GRACE
+    outage = rule.get("outage", _OUTAGE)
+    goes_on = outage == OPEN or (isinstance(outage, timedelta) and now < row.expires_at + outage)
+    return Reason.OUTAGE if goes_on and not holding.was_read_since(row.expires_at) else Reason.EXPIRED
+
+
+def _standing_of(holding: Holding, now: datetime) -> Reason:
+    return Reason.GRACE if holding.is_in_grace(now) else Reason.INCLUDED
+
+
+def _refusal(held: Iterable[Holding], *, expired: bool) -> Reason:
+    # First of all, or who has just bought again would be sent to buy once more.
+    if any(holding.is_unsettled for holding in held):
+        return Reason.PENDING
     if expired:
-        return _("Your contract has expired. Renew it in the AWS console.")
+        return Reason.EXPIRED
+    statuses = {holding.status for holding in held}
     if Agreement.Status.ACTIVE in statuses:
-        return _("Your subscription does not include this.")
+        return Reason.NOT_INCLUDED
     if Agreement.Status.FAILED in statuses:
-        return _("AWS could not complete your purchase. Check the payment method of your AWS account.")
-    if statuses:
-        return _("Your subscription has ended.")
-    return _("Your organization has no subscription yet.")
+        return Reason.FAILED
+    return Reason.ENDED if statuses else Reason.NO_SUBSCRIPTION

@@ -1,179 +1,58 @@
-"""The state of an agreement, as the fold of all its stored events, and what a change of it owes.
+"""An agreement's stored events become its state, and what a change of it owes.
 
-Events come at least once and in any order. So the state is never stepped: on each arrival it is computed anew
-from everything known, ordered by (time, type, id), and the same events always give the same state.
+The state is the fold of all events (billing.fold), computed anew on each arrival. What the change owes the
+world is committed with it (billing.owed) and carried out afterwards (billing.effects).
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
-from dataclasses import dataclass, fields, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from datetime import datetime
+from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import Q
 
-from billing import audit, customers, effects, ending
-from billing.aws.limits import FINAL_WINDOW
+from accounts.models import User
+from billing import audit, ending, flags, mails, owed, timeline
+from billing.fold import State, course_of_sorted
 from billing.models import Agreement, Effect, MarketplaceEvent
 from billing.notifications import Notification, Type
+from billing.owed import Debt
 
 logger = logging.getLogger(__name__)
 
 Status = Agreement.Status
+Inbox = MarketplaceEvent.State
 
-# An agreement that ends because another takes its place goes on until its license is deprovisioned.
-_CONTINUED = {"RENEWED", "REPLACED"}
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """What the events of an agreement add up to. The names are columns of Agreement."""
-
-    status: str = Status.PENDING
-    offer_id: str | None = None
-    term_starts_at: datetime | None = None
-    term_ends_at: datetime | None = None
-    activated_at: datetime | None = None
-    ended_at: datetime | None = None
-    metering_closes_at: datetime | None = None
-
-
-def fold(notifications: Iterable[Notification]) -> State:
-    """Pure: no clock, no database."""
-    state = State()
-    for notification in sorted(notifications, key=lambda notification: notification.order):
-        state = _step(state, notification)
-    return state
-
-
-def _step(state: State, event: Notification) -> State:
-    at = event.occurred_at
-    state = replace(
-        state,
-        offer_id=event.offer_id or state.offer_id,
-        term_starts_at=event.starts_at or state.term_starts_at,
-        term_ends_at=event.ends_at or state.term_ends_at,
-    )
-    match event.type:
-        # Once active, an ended agreement never comes back: its buyer gets another one.
-        case Type.LICENSE_UPDATED if state.activated_at is None:
-            active = replace(state, status=Status.ACTIVE, activated_at=at)
-            if state.ended_at is None:
-                return active
-            # Cancelled before the license came: active and ending at once, so that AWS's hour for the last
-            # usage is used.
-            return _ending(replace(active, ended_at=at), at)
-        case Type.SUBSCRIBED if state.status != Status.ENDED:
-            # Also "unsubscribed and at once subscribed again": the ending is called off.
-            return replace(
-                state,
-                status=Status.ACTIVE,
-                activated_at=state.activated_at or at,
-                ended_at=None,
-                metering_closes_at=None,
-            )
-        case Type.SUBSCRIBE_FAILED if state.status == Status.PENDING:
-            return replace(state, status=Status.FAILED)
-        case Type.ENDED if event.agreement_status not in _CONTINUED:
-            return _ending(state, at)
-        case Type.DEPROVISIONED | Type.UNSUBSCRIBE_PENDING:
-            return _ending(replace(state, metering_closes_at=None), at)
-        case Type.UNSUBSCRIBED:
-            ended = Status.FAILED if state.activated_at is None else Status.ENDED
-            return replace(state, status=ended, ended_at=state.ended_at or at)
-        case Type.WINDOW_OVER if state.metering_closes_at is not None and at >= state.metering_closes_at:
-            return replace(state, status=Status.ENDED)
-    return state
-
-
-def _ending(state: State, at: datetime) -> State:
-    if state.activated_at is None:
-        # Never active: there is no usage to wait for.
-        return replace(state, status=Status.FAILED, ended_at=state.ended_at or at)
-    return replace(
-        state,
-        status=Status.ENDED if state.status == Status.ENDED else Status.ENDING,
-        ended_at=state.ended_at or at,
-        # The hour counts from License Deprovisioned; from Ended only if that never comes.
-        metering_closes_at=state.metering_closes_at or at + FINAL_WINDOW,
-    )
+# After these, AWS may list other entitlements than before.
+_CHANGES_ENTITLEMENTS = (
+    Type.LICENSE_UPDATED,
+    Type.SUBSCRIBED,
+    Type.ENTITLEMENT_UPDATED,
+    Type.AMENDED,
+    Type.TRIAL_OVER,
+)
+_CHUNK = 500  # events that waited, applied together
 
 
 def apply(event: MarketplaceEvent, agreement: Agreement, *, now: datetime) -> None:
     """Make ``event`` one of ``agreement``'s (locked by the caller) and bring its state up to date."""
-    event.agreement = agreement
-    event.state = MarketplaceEvent.State.APPLIED
-    event.error = ""
-    event.save(update_fields=["agreement", "state", "error"])
-    _refold(agreement, by="clock" if event.channel == MarketplaceEvent.Channel.CLOCK else "aws", now=now)
-    notification = Notification.from_json(event.payload)
-    if (
-        notification.type in (Type.LICENSE_UPDATED, Type.SUBSCRIBED, Type.ENTITLEMENT_UPDATED, Type.AMENDED)
-        and agreement.product.has_entitlements
-    ):
-        effects.owe(
-            agreement,
-            Effect.Kind.SYNC_ENTITLEMENTS,
-            cause=f"{event.channel}:{event.source_id}",
-            caused_at=event.occurred_at,
-            due_at=now,
-        )
+    by = "aws"
+    if event.channel in (MarketplaceEvent.Channel.CLOCK, MarketplaceEvent.Channel.READING):
+        by = "clock" if event.channel == MarketplaceEvent.Channel.CLOCK else "job:readings"
+    _take([event], agreement, now=now)
+    bring_up_to_date(agreement, by=by, now=now)
 
 
-def replay_waiting(agreement: Agreement, *, now: datetime) -> None:
-    """Apply events that came before their agreement was known. The caller holds its lock."""
-    mine = Q()
-    if agreement.agreement_id is not None:
-        mine |= Q(payload__agreement_id=agreement.agreement_id)
-    if agreement.license_id is not None:
-        mine |= Q(payload__license_arn__endswith=agreement.license_id)
-    if agreement.identity == Agreement.Identity.LEGACY and agreement.customer.customer_identifier:
-        mine |= Q(
-            payload__product_code=agreement.product.code,
-            payload__customer_identifier=agreement.customer.customer_identifier,
-        )
-    # events.apply locks its event first, then the agreement. An event that it holds is passed by: waiting for
-    # it here could be for ever, and the sweep looks at it again.
-    waiting = MarketplaceEvent.objects.select_for_update(
-        skip_locked=connection.features.has_select_for_update_skip_locked
-    ).filter(mine, state=MarketplaceEvent.State.WAITING)
-    for event in waiting.order_by("occurred_at", "pk"):
-        try:
-            with transaction.atomic():
-                apply(event, agreement, now=now)
-        except (
-            Exception
-        ):  # one event's trouble must not keep the buyer, or the other events, from the purchase
-            logger.exception("Event %s waited for agreement %s and cannot be applied", event.pk, agreement.pk)
-            agreement.refresh_from_db()
+def tell(agreement: Agreement, notification: Notification, *, now: datetime) -> bool:
+    """Store what the clock or a reading says, and apply it; the same twice is said once.
 
-
-def advance(*, now: datetime) -> None:
-    """Let the clock speak: store a window's end as an event, so that the fold stays the whole truth."""
-    over = Agreement.objects.filter(status=Status.ENDING, metering_closes_at__lte=now)
-    for pk in over.values_list("pk", flat=True):
-        try:
-            _end_window(pk, now=now)
-        except Exception:  # one agreement's trouble must not keep the others from ending
-            logger.exception("The end of agreement %s could not be applied", pk)
-
-
-@transaction.atomic
-def _end_window(agreement_pk: int, *, now: datetime) -> None:
-    agreement = customers.lock(agreement_pk)
-    closes_at = agreement.metering_closes_at
-    if agreement.status != Status.ENDING or closes_at is None or closes_at > now:
-        return  # it was called off, or put off, while we waited for the lock
-    notification = Notification(
-        channel=MarketplaceEvent.Channel.CLOCK,
-        source_id=f"window-over:{agreement.pk}:{closes_at.isoformat()}",
-        type=Type.WINDOW_OVER,
-        name="Metering window over",
-        occurred_at=closes_at,
-    )
-    event, _ = MarketplaceEvent.objects.get_or_create(
+    The caller holds the agreement's lock. So the fold stays the whole truth.
+    """
+    event, is_new = MarketplaceEvent.objects.get_or_create(
         channel=notification.channel,
         source_id=notification.source_id,
         defaults={
@@ -183,43 +62,152 @@ def _end_window(agreement_pk: int, *, now: datetime) -> None:
             "payload": notification.to_json(),
         },
     )
-    apply(event, agreement, now=now)
+    if is_new:
+        apply(event, agreement, now=now)
+    return is_new
 
 
-def _refold(agreement: Agreement, *, by: str, now: datetime) -> None:
-    stored = agreement.events.filter(state=MarketplaceEvent.State.APPLIED)
-    state = fold(Notification.from_json(payload) for payload in stored.values_list("payload", flat=True))
-    before = {field.name: getattr(agreement, field.name) for field in fields(State)}
-    changed = [name for name, old in before.items() if getattr(state, name) != old]
-    if not changed:
-        return
-    for name in changed:
-        setattr(agreement, name, getattr(state, name))
-    agreement.save(update_fields=changed)
-    if "status" in changed:
-        audit.record(
-            agreement, "status_changed", by=by, at=now, before=str(before["status"]), after=str(state.status)
+def replay_waiting(agreement: Agreement, *, now: datetime) -> None:
+    """Apply events that came before their agreement was known. The caller holds its lock."""
+    # events.apply locks its event first, then the agreement. An event that it holds is passed by: waiting for
+    # it here could be for ever, and the sweep looks at it again.
+    free = MarketplaceEvent.objects.select_for_update(
+        skip_locked=connection.features.has_select_for_update_skip_locked
+    ).defer("body")
+    last, found = 0, False
+    while True:
+        waiting = list(free.filter(_of(agreement, now), pk__gt=last).order_by("pk")[:_CHUNK])
+        if not waiting:
+            break
+        last, found = waiting[-1].pk, True
+        _take_what_can_be(waiting, agreement, now=now)
+    if found:
+        bring_up_to_date(agreement, by="aws", now=now)
+
+
+def _of(agreement: Agreement, now: datetime) -> Q:
+    """Events of the agreement that are not applied yet."""
+    mine = Q()
+    if agreement.license_id is not None:
+        mine |= Q(license_id=agreement.license_id)
+    if agreement.agreement_id is not None:
+        mine |= Q(aws_agreement_id=agreement.agreement_id)
+    due = Q(state=Inbox.RECEIVED) & (Q(next_attempt_at=None) | Q(next_attempt_at__lte=now))
+    found = mine & (Q(state=Inbox.WAITING) | due) if mine else Q(pk=None)
+    if agreement.identity == Agreement.Identity.LEGACY and agreement.customer.customer_identifier:
+        # Of several purchases one after the other, only those that nobody took yet.
+        found |= Q(
+            state=Inbox.WAITING,
+            customer_identifier=agreement.customer.customer_identifier,
+            payload__product_code=agreement.product.code,
         )
+    return found
+
+
+def _take_what_can_be(waiting: Sequence[MarketplaceEvent], agreement: Agreement, *, now: datetime) -> None:
+    try:
+        with transaction.atomic():
+            _take(waiting, agreement, now=now)
+    except Exception:  # found again below, one by one
+        for event in waiting:
+            try:
+                with transaction.atomic():
+                    _take([event], agreement, now=now)
+            except (
+                Exception
+            ):  # one event's trouble must not keep the buyer, or the other events, from the purchase
+                logger.exception(
+                    "Event %s waited for agreement %s and cannot be applied", event.pk, agreement.pk
+                )
+
+
+def _take(taken: Sequence[MarketplaceEvent], agreement: Agreement, *, now: datetime) -> None:
+    """Make the events the agreement's. Its state is behind until it is brought up to date."""
+    told = [(event, Notification.from_json(event.payload)) for event in taken]
+    owed.owe(agreement, _announced(agreement, told, now=now))
+    for state, chosen in (
+        (Inbox.APPLIED, [event for event, notification in told if notification.type is not Type.OTHER]),
+        (Inbox.UNKNOWN, [event for event, notification in told if notification.type is Type.OTHER]),
+    ):
+        if chosen:
+            MarketplaceEvent.objects.filter(pk__in=[event.pk for event in chosen]).update(
+                agreement=agreement, state=state, error=""
+            )
+        for event in chosen:
+            event.agreement, event.state, event.error = agreement, state, ""
+    for _, notification in told:
+        if notification.type is Type.VET_FAILED:
+            flags.raise_flag(agreement, flags.VET_FAILED, at=now)
+
+
+def _announced(
+    agreement: Agreement, told: Iterable[tuple[MarketplaceEvent, Notification]], *, now: datetime
+) -> Iterator[Debt]:
+    """What AWS must be asked because of the events."""
+    for event, notification in told:
+        cause = f"{event.channel}:{event.source_id}"
+        if agreement.product.has_entitlements and notification.type in _CHANGES_ENTITLEMENTS:
+            yield Debt(Effect.Kind.SYNC_ENTITLEMENTS, cause, event.occurred_at, now)
+        if agreement.agreement_id is not None and notification.type is Type.AMENDED:
+            yield Debt(Effect.Kind.DESCRIBE, cause, event.occurred_at, now)
+
+
+def bring_up_to_date(agreement: Agreement, *, by: User | str, now: datetime) -> None:
+    """Fold the agreement's events (its lock is held) and owe what that brings. Twice changes nothing."""
+    stored = agreement.events.filter(state=Inbox.APPLIED).order_by("occurred_at")
+    payloads = stored.values_list("payload", flat=True).iterator(chunk_size=_CHUNK)
+    course = course_of_sorted(Notification.from_json(payload) for payload in payloads)
+    state = course.state
+    before = {field.name: getattr(agreement, field.name) for field in fields(State)}
+    changed = {name for name, old in before.items() if getattr(state, name) != old}
+    if changed:
+        for name in changed:
+            setattr(agreement, name, getattr(state, name))
+        agreement.save(update_fields=sorted(changed))
+        _follow_up(agreement, changed, before=before, by=by, now=now)
+    letters = list(mails.owed_for(agreement, course.milestones))
+    if "status" in changed:
+        owed.withdraw_mails(agreement, mails.MILESTONE_LETTERS, but=letters)
+    owed.owe(agreement, [*_due_to_state(agreement, changed, now=now), *letters])
+
+
+def _follow_up(
+    agreement: Agreement, changed: set[str], *, before: Mapping[str, Any], by: User | str, now: datetime
+) -> None:
+    """What must be right together with the state, in its transaction."""
+    if "status" in changed:
+        statuses = {"before": str(before["status"]), "after": str(agreement.status)}
+        audit.record(agreement, "status_changed", by=by, at=now, **statuses)
     if "metering_closes_at" in changed:
         ending.recompute_deadlines(agreement)
-    if state.activated_at is not None and {"activated_at", "ended_at"} & set(changed):
+    if {"activated_at", "ended_at"} & changed and agreement.activated_at is not None:
         ending.reopen_usage([agreement], now=now)
-    if (
-        state.activated_at is not None
-        and state.ended_at is not None
-        and {"ended_at", "metering_closes_at"} & set(changed)
-    ):
-        _owe_flush(agreement, ended_at=state.ended_at, now=now)
+    if "activated_at" in changed:
+        timeline.extend_back(agreement, known_since=before["activated_at"], now=now)
+    if "advisory_issued_at" in changed:
+        if agreement.advisory_issued_at is not None:
+            flags.raise_flag(agreement, flags.ADVISORY, at=now)
+        else:
+            flags.lower_flag(agreement, flags.ADVISORY, by=by, at=now)
 
 
-def _owe_flush(agreement: Agreement, *, ended_at: datetime, now: datetime) -> None:
-    """Send what is finished at once, and the last hour when late usage has had its settle time."""
-    settled_at = ending.settled_at(agreement)
-    for step, due_at in (("finished hours", now), ("last hour", settled_at)):
-        effects.owe(
-            agreement,
-            Effect.Kind.FLUSH_USAGE,
-            cause=f"{step}, ended {ended_at.isoformat()}, due {due_at.isoformat()}"[:200],
-            caused_at=ended_at,
-            due_at=due_at,
-        )
+def _due_to_state(agreement: Agreement, changed: set[str], *, now: datetime) -> Iterator[Debt]:
+    if agreement.agreement_id is not None:
+        yield Debt(Effect.Kind.DESCRIBE, "first heard of", agreement.created_at, now)
+    if agreement.previous_id is None and agreement.continues_another:
+        yield Debt(Effect.Kind.LINK, "it continues another", now)
+    if agreement.previous_id is not None and "activated_at" in changed:
+        yield Debt(Effect.Kind.LINK, "it is active", now)
+    if agreement.is_continued:
+        yield Debt(Effect.Kind.LINK, "another continues it", now)
+    if agreement.ended_at is None or agreement.activated_at is None:
+        return
+    ended_at = agreement.ended_at
+    if {"ended_at", "metering_closes_at"} & changed:
+        # What is finished at once, and the last hour when late usage has had its settle time.
+        for step, due_at in (("finished hours", now), ("last hour", ending.settled_at(agreement))):
+            cause = f"{step}, ended {ended_at.isoformat()}, due {due_at.isoformat()}"
+            yield Debt(Effect.Kind.FLUSH_USAGE, cause, ended_at, due_at)
+    until = agreement.access_until
+    cause = f"ended {ended_at.isoformat()}, access until {until.isoformat() if until else 'then'}"
+    yield Debt(Effect.Kind.REVOKE, cause, ended_at, until or now)

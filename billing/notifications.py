@@ -24,20 +24,30 @@ class Type(StrEnum):
     CREATED = "created"
     SUBSCRIBED = "subscribed"
     LICENSE_UPDATED = "license_updated"
+    ENTITLED = "entitled"
     ENTITLEMENT_UPDATED = "entitlement_updated"
     AMENDED = "amended"
+    DESCRIBED = "described"
     SUBSCRIBE_FAILED = "subscribe_failed"
+    ADVISORY_ISSUED = "advisory_issued"
+    ADVISORY_RESOLVED = "advisory_resolved"
+    VET_FAILED = "vet_failed"
+    TRIAL_OVER = "trial_over"
     ENDED = "ended"
     UNSUBSCRIBE_PENDING = "unsubscribe_pending"
     DEPROVISIONED = "deprovisioned"
+    ENTITLEMENTS_GONE = "entitlements_gone"
     UNSUBSCRIBED = "unsubscribed"
     WINDOW_OVER = "window_over"
+    NOTICE = "notice"
     OTHER = "other"
 
     @property
     def rank(self) -> int:
-        return list(Type).index(self)
+        return _RANKS[self]
 
+
+_RANKS = {kind: rank for rank, kind in enumerate(Type)}
 
 # EventBridge detail-types without their " - Manufacturer" or " - Proposer".
 _DETAIL_TYPES = {
@@ -46,7 +56,19 @@ _DETAIL_TYPES = {
     "Purchase Agreement Ended": Type.ENDED,
     "License Updated": Type.LICENSE_UPDATED,
     "License Deprovisioned": Type.DEPROVISIONED,
+    "Purchase Agreement Advisory Issued": Type.ADVISORY_ISSUED,
+    "Purchase Agreement Advisory Resolved": Type.ADVISORY_RESOLVED,
+    "Vet Failed": Type.VET_FAILED,
 }
+# Known, and shown in an agreement's history; they change nothing of its state.
+_NOTICES = (
+    "Purchase Agreement Ending",
+    "Purchase Agreement Renewal",
+    "Purchase Agreement Billing Adjustment",
+    "Agreement Cancellation Request",
+    "Spend Threshold Reached",
+    "Vet Succeeded",
+)
 
 _ACTIONS = {
     "subscribe-success": Type.SUBSCRIBED,
@@ -63,7 +85,7 @@ class Unparsable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Notification:
-    channel: str  # "eventbridge", "sns" or "clock"
+    channel: str  # of MarketplaceEvent.Channel
     source_id: str  # the same notification delivered twice has the same one
     type: Type
     name: str  # AWS's own word for it
@@ -71,12 +93,18 @@ class Notification:
     agreement_id: str | None = None
     license_arn: str | None = None
     product_code: str | None = None
+    product_id: str | None = None
     aws_account_id: str | None = None
     customer_identifier: str | None = None
     offer_id: str | None = None
     agreement_status: str | None = None
+    intent: str | None = None
+    previous_agreement_id: str | None = None
+    initial_agreement_id: str | None = None
+    auto_renews: bool | None = None
     starts_at: datetime | None = None
     ends_at: datetime | None = None
+    trial_ends_at: datetime | None = None
     free_trial: bool = False
 
     @property
@@ -95,7 +123,7 @@ class Notification:
     def from_json(cls, payload: dict[str, Any]) -> Notification:
         times: dict[str, Any] = {
             name: datetime.fromisoformat(payload[name])
-            for name in ("occurred_at", "starts_at", "ends_at")
+            for name in ("occurred_at", "starts_at", "ends_at", "trial_ends_at")
             if name in payload
         }
         return cls(**{**payload, "type": Type(payload["type"]), **times})
@@ -120,19 +148,22 @@ def parse(message: QueueMessage) -> Notification:
 def _from_eventbridge(body: dict[str, Any]) -> Notification:
     detail = body["detail"]
     agreement = detail.get("agreement") or {}
-    stem = body["detail-type"].rpartition(" - ")[0] or body["detail-type"]
     return Notification(
         channel="eventbridge",
         source_id=_required(body["id"]),
-        type=_DETAIL_TYPES.get(stem.strip(), Type.OTHER),
+        type=_type_of(body["detail-type"]),
         name=_required(body["detail-type"]),
         occurred_at=_time(body["time"]),
         agreement_id=_text(agreement.get("id")),
         license_arn=_text((detail.get("license") or {}).get("arn")),
         product_code=_text((detail.get("product") or {}).get("code")),
+        product_id=_text((detail.get("product") or {}).get("id")),
         aws_account_id=_text((detail.get("acceptor") or {}).get("accountId")),
         offer_id=_text((detail.get("offer") or {}).get("id")),
-        agreement_status=_text(agreement.get("status")),
+        agreement_status=_upper(agreement.get("status")),
+        intent=_upper(agreement.get("intent")),
+        previous_agreement_id=_text(agreement.get("previousAgreementId")),
+        auto_renews=_boolean(agreement.get("autoRenewalEnabled")),
         starts_at=_optional_time(agreement.get("startTime")),
         ends_at=_optional_time(agreement.get("endTime")),
     )
@@ -159,8 +190,17 @@ def _from_sns(body: dict[str, Any], message: QueueMessage) -> Notification:
         product_code=_text(inner.get("product-code") or inner.get("ProductCode")),
         customer_identifier=_text(inner.get("customer-identifier") or inner.get("CustomerIdentifier")),
         offer_id=_text(inner.get("offer-identifier")),
-        free_trial=str(inner.get("isFreeTrialTermPresent", "")).strip().lower() == "true",
+        free_trial=_boolean(inner.get("isFreeTrialTermPresent")) is True,
     )
+
+
+def _type_of(detail_type: str) -> Type:
+    """AWS puts at its end whose copy it is: of the manufacturer, or of the proposer."""
+    stem = (detail_type.rpartition(" - ")[0] or detail_type).strip()
+    if stem.startswith(_NOTICES):
+        return Type.NOTICE
+    # As the spend events' schema was not seen: with or without the words before.
+    return _DETAIL_TYPES.get(stem) or _DETAIL_TYPES.get(stem.removeprefix("Purchase Agreement "), Type.OTHER)
 
 
 def _text(value: Any) -> str | None:
@@ -169,6 +209,16 @@ def _text(value: Any) -> str | None:
         return None
     text = str(value).replace("\x00", "").encode(errors="replace").decode()
     return text.strip() or None
+
+
+def _upper(value: Any) -> str | None:
+    text = _text(value)
+    return text.upper() if text else None
+
+
+def _boolean(value: Any) -> bool | None:
+    """AWS sends "true" and " True" as well as true."""
+    return {"true": True, "false": False}.get(str(value).strip().lower())
 
 
 def _required(value: Any) -> str:

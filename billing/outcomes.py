@@ -16,7 +16,7 @@ from itertools import chain
 
 from django.db import transaction
 
-from billing import audit, crashpoints, customers, settling
+from billing import crashpoints, customers, flags, settling
 from billing.aws.errors import NOT_TAKEN, MarketplaceError, MarketplaceUnavailable, Scope
 from billing.aws.types import BatchAnswer
 from billing.batches import Batch
@@ -217,13 +217,7 @@ def _tell_of(pk: int, verdict: Verdict, answer: BatchAnswer | MarketplaceError) 
 @transaction.atomic
 def _flag(agreement_pk: int, *, now: datetime) -> None:
     """Tell a person once. After the outcomes: those who hold the agreement's lock wait for its records."""
-    agreement = customers.lock(agreement_pk)
-    if agreement.flagged_at is None:
-        agreement.flagged_at = now
-        agreement.flag_reason = "AWS says the customer is not subscribed."
-        agreement.save(update_fields=["flagged_at", "flag_reason"])
-        audit.record(agreement, "flagged", by="aws", at=now, reason="CustomerNotSubscribed")
-        logger.error("Agreement %s: AWS says the customer is not subscribed", agreement.pk)
+    flags.raise_flag(customers.lock(agreement_pk), flags.NOT_SUBSCRIBED, at=now)
 
 
 def pause(attempts: int) -> timedelta:

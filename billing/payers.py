@@ -43,14 +43,19 @@ class _Purchase(NamedTuple):
     product_id: int
     activated_at: datetime | None
     ended_at: datetime | None
+    access_until: datetime | None
     metering_closes_at: datetime | None
+    previous_id: int | None
 
 
 class _Term(NamedTuple):
     """When an agreement meters a dimension: from ``start``, before ``end``. AWS refuses what is older."""
 
+    agreement: int
+    previous: int | None  # the agreement that it continues
     start: datetime
     end: datetime
+    access_end: datetime  # where access outlasts the end, the last hour takes what is used then
     oldest: datetime
     billable: Place
     too_late: Place
@@ -70,6 +75,11 @@ class Candidates:
         if len(terms) == 1 and terms[0].oldest <= instant < terms[0].end and terms[0].start <= instant:
             return terms[0].billable  # nearly always
         active = [term for term in terms if term.start <= instant < term.end]
+        # As `record` in one statement does: what is active goes before what only gives access still.
+        active = active or [term for term in terms if term.start <= instant < term.access_end]
+        # Where a renewal and what it renews overlap, the buyer has one purchase: the renewal.
+        continued = {term.previous for term in active}
+        active = [term for term in active if term.agreement not in continued]
         if not active:
             # None was active then: the newest keeps the usage, outside of its time.
             return terms[0].outside
@@ -142,11 +152,15 @@ class Payers:
             Place(purchase.pk, dimension.pk, disposition)
             for disposition in (Disposition.BILLABLE, Disposition.TOO_LATE, Disposition.OUTSIDE_AGREEMENT)
         )
+        end = purchase.ended_at or _NEVER
         closes_at = purchase.metering_closes_at
         is_closed = closes_at is not None and closes_at <= self._now
         return _Term(
+            purchase.pk,
+            purchase.previous_id,
             purchase.activated_at or _NEVER,
-            purchase.ended_at or _NEVER,
+            end,
+            max(end, purchase.access_until or end),
             _NEVER if is_closed else self._oldest,
             billable,
             too_late,

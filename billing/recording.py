@@ -8,12 +8,11 @@ from datetime import datetime
 from decimal import Decimal
 
 from django.db import IntegrityError, connection, transaction
-from django.db.backends.postgresql.base import ServerBindingCursor
-from django.db.backends.utils import CursorWrapper
 from django.utils import timezone
 from psycopg.types.numeric import Int8
 
 from accounts.models import Organization
+from billing import prepared
 from billing import usage_rules as rules
 from billing.models import Agreement, UsageEvent
 from billing.payers import Payers, oldest_accepted
@@ -91,11 +90,10 @@ def record(
 
 def _insert(event: UsageEvent, dimension: str, agreement: Agreement | None) -> bool:
     """Store ``event`` and fill in where it went, or do nothing."""
-    with _server_side_cursor() as cursor:
+    with prepared.cursor() as cursor:
         cursor.execute(
             _INSERT,
             {
-                # Int8: as one type whatever their size, or each size would be planned anew.
                 "organization": Int8(event.organization_id),
                 "dimension": dimension,
                 "agreement": Int8(agreement.pk) if agreement else None,
@@ -113,17 +111,6 @@ def _insert(event: UsageEvent, dimension: str, agreement: Agreement | None) -> b
     event.pk, event.agreement_id, event.dimension_id, event.disposition = row
     event._state.adding, event._state.db = False, connection.alias
     return True
-
-
-def _server_side_cursor() -> CursorWrapper:
-    """Django's cursor as it binds parameters on the server: such a statement is planned once per connection.
-
-    Planning takes as long as the insert. ``prepare_threshold`` in DATABASES says whether plans are kept.
-    """
-    connection.close_if_health_check_failed()
-    connection.ensure_connection()
-    wrap = connection.make_debug_cursor if connection.queries_logged else connection.make_cursor
-    return wrap(ServerBindingCursor(connection.connection))  # type: ignore[arg-type, call-arg]  # stubs
 
 
 def _known(organization: Organization, key: str) -> UsageEvent | None:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.contrib.auth.signals import user_logged_in
@@ -23,16 +24,20 @@ from django.views.decorators.debug import sensitive_variables
 
 from accounts import organizations
 from accounts.models import Membership, Organization, User
-from billing import audit, customers, lifecycle
+from billing import audit, customers, lifecycle, mails, owed, succession
 from billing.aws.errors import MarketplaceError, MarketplaceUnavailable, Scope
 from billing.aws.limits import TOKEN_LIFETIME
 from billing.aws.types import Marketplace, ResolvedCustomer
-from billing.models import Agreement, Product, Registration
+from billing.models import Agreement, Effect, Product, Registration
+from billing.owed import Debt
 
 logger = logging.getLogger(__name__)
 
 # There is nothing left to set up.
 OVER = (Agreement.Status.FAILED, Agreement.Status.ENDED)
+
+# Minutes after a buyer's arrival at which the entitlements of an unconfirmed contract are looked for.
+_LOOKED_FOR_AFTER = (2, 10)
 
 # One cookie per arrival: two purchases landed in one browser are two cookies, neither overwrites the other.
 COOKIE_PREFIX = "marketplace_arrival_"
@@ -98,7 +103,17 @@ def arrive(marketplace: Marketplace, *, token: str, free_trial_hint: bool, now: 
         registration = _registration(digest, agreement, free_trial_hint=free_trial_hint, now=now)
         # Events may have come before the buyer and waited for exactly this.
         lifecycle.replay_waiting(agreement, now=now)
+        lifecycle.bring_up_to_date(agreement, by="aws", now=now)
+        owed.owe(agreement, _looks_for(agreement, now=now))
     return registration
+
+
+def _looks_for(agreement: Agreement, *, now: datetime) -> Iterator[Debt]:
+    """A contract that no event has made active: AWS may list its entitlements all the same."""
+    if agreement.status == Agreement.Status.PENDING and agreement.product.has_entitlements:
+        for minutes in _LOOKED_FOR_AFTER:
+            due_at = now + timedelta(minutes=minutes)
+            yield Debt(Effect.Kind.SYNC_ENTITLEMENTS, f"{minutes} minutes after the buyer came", now, due_at)
 
 
 def _resolve(marketplace: Marketplace, token: str) -> ResolvedCustomer:
@@ -292,4 +307,7 @@ def claim(
         Registration.objects.filter(agreement=agreement, claimed_at=None).update(claimed_at=now)
         Registration.objects.filter(pk=registration.pk).update(user=by)
         audit.record(agreement, "claimed", by=by, at=now, organization=target.pk)
+        owed.owe(agreement, [mails.welcome(now)])
+        lifecycle.bring_up_to_date(agreement, by=by, now=now)
+        succession.let_inherit(agreement, now=now)
     return agreement

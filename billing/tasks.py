@@ -12,7 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 from kombu.exceptions import ChannelError, OperationalError
 
-from billing import deadlines, effects, entitlements, events, heartbeat, lifecycle, metering, submission
+from billing import clock, deadlines, effects, events, heartbeat, metering, polling, submission, walk
 from billing.aws.client import get_marketplace
 from billing.aws.errors import MarketplaceError
 
@@ -39,9 +39,16 @@ def _ring(task: Task[Any, Any]) -> None:
 def poll_events() -> None:
     for queue_url in settings.MARKETPLACE_EVENT_QUEUES:
         try:
-            events.poll(get_marketplace(), queue_url, now=timezone.now())
+            polling.poll(get_marketplace(), queue_url, now=timezone.now())
         except MarketplaceError as error:
             logger.warning("Polling %s: %s", queue_url, error)
+    # Without a queue too: what SNS posted, and whose bell was lost, waits for this.
+    apply_events()
+
+
+@shared_task
+def apply_events() -> None:
+    events.apply_received(now=timezone.now())
     run_effects()
 
 
@@ -55,14 +62,15 @@ def run_effects() -> None:
 def advance_lifecycles() -> None:
     now = timezone.now()
     events.apply_waiting(now=now)
+    events.alarm_of_waiting(now=now)
     if metering.close_last_hours(region=settings.MARKETPLACE["metering_region"], now=now):
         ring(submit_metering)
-    lifecycle.advance(now=now)
+    clock.advance(now=now)
 
 
 @shared_task
 def sync_entitlements() -> None:
-    entitlements.sync_all(get_marketplace(), now=timezone.now())
+    walk.sync_all(get_marketplace(), now=timezone.now())
 
 
 @shared_task

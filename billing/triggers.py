@@ -238,7 +238,7 @@ TRIGGERS: tuple[Trigger, ...] = (
     _write_once(
         MarketplaceEvent,
         "marketplace_event_write_once",
-        but={"agreement", "state", "error", "attempts", "next_attempt_at"},
+        but={"agreement", "state", "error", "attempts", "next_attempt_at", "alarmed_at"},
     ),
     _never_deleted(MarketplaceEvent, "marketplace_event_never_deleted"),
     _write_once(Entitlement, "entitlement_write_once", but={"valid_to", "closed_because"}),

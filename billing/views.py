@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 from allauth.decorators import rate_limit
+from cryptography.x509.verification import Store
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.views import redirect_to_login
-from django.http import HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -18,12 +21,15 @@ from django.views.decorators.http import require_http_methods
 
 from accounts.access import TenantRequest, organization_required, role_required, workspace
 from accounts.models import Membership, User
-from billing import registration, tasks
+from billing import registration, sns_endpoint, tasks
 from billing.arrivals import arrivals_of
 from billing.aws.client import get_marketplace
+from billing.aws.sns_signature import Fetch, download
 from billing.error_reports import TOKEN_FIELD
 from billing.forms import ClaimForm, registration_pk
 from billing.subscriptions import subscriptions_of
+
+logger = logging.getLogger(__name__)
 
 OFFER_TYPE_FIELD = "x-amzn-marketplace-offer-type"
 
@@ -133,6 +139,30 @@ def dismiss(request: HttpRequest) -> HttpResponse:
     if arrival is not None:
         registration.dismiss(request, response, arrival, by=user)
     return response
+
+
+@csrf_exempt  # posted by AWS SNS, which cannot know our CSRF token: its signature is verified instead
+@never_cache
+def sns(request: HttpRequest, *, fetch: Fetch = download, roots: Store | None = None) -> HttpResponse:
+    """SNS's notifications over HTTPS. While SNS_ENDPOINT_TOPICS is empty there is no such address."""
+    if not settings.SNS_ENDPOINT_TOPICS:
+        raise Http404
+    if request.method != "POST":
+        return HttpResponseNotAllowed(["POST"])
+    topics = settings.SNS_ENDPOINT_TOPICS
+    try:
+        is_stored = sns_endpoint.receive(
+            request.body, topics=topics, now=timezone.now(), fetch=fetch, roots=roots
+        )
+    except sns_endpoint.Refused as refused:
+        logger.warning("Refused what was posted to the SNS endpoint. %s", refused)
+        return HttpResponse(status=403)
+    except sns_endpoint.Unreachable as error:
+        logger.warning("What was posted to the SNS endpoint must come again. %s", error)
+        return HttpResponse(status=503)
+    if is_stored:
+        tasks.ring(tasks.apply_events)
+    return HttpResponse()
 
 
 @organization_required

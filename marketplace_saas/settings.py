@@ -44,6 +44,8 @@ SUPPORT_EMAIL = env.str("SUPPORT_EMAIL", default="support@acme.example")
 MARKETPLACE_LISTING_URL = env.str(
     "MARKETPLACE_LISTING_URL", default="https://aws.amazon.com/marketplace/search/results?searchTerms=saas"
 )
+# Who is told of new, changed, ended and never-registered purchases; else SUPPORT_EMAIL.
+SELLER_EMAILS = env.list("SELLER_EMAILS", default=[])
 SIGNUP_WITHOUT_PURCHASE = env.bool("SIGNUP_WITHOUT_PURCHASE", default=True)
 
 # --- What the product sells ------------------------------------------------------------------------------
@@ -54,12 +56,23 @@ MARKETPLACE_CATALOG = Path(
 
 # Feature -> what grants it. `dimensions`: an entitlement to any of them. `products`: a subscription has no
 # entitlements, so an active agreement of one of these product codes is enough. `quota`: the dimension whose
-# quantity is the limit.
+# quantity is the limit. `count`: what counts a thing that `gates.reserve` limits (else metered usage counts).
+# `outage`: when an entitlement has run out and AWS cannot be asked whether it was renewed, the feature stays
+# "open", is "closed", or is open for so long.
 FEATURES: dict[str, dict[str, Any]] = {
     "reports": {
         "dimensions": ["included_pages", "reports"],
         "products": ["reports-payg", "reports-classic"],
         "quota": "included_pages",
+        "outage": timedelta(hours=24),
+    },
+    # How many members a workspace may have. Without this entry, as many as it likes.
+    "seats": {
+        "dimensions": ["seats"],
+        "products": ["reports-flex", "reports-payg", "reports-classic"],
+        "quota": "seats",
+        "count": "accounts.organizations.places_taken",
+        "outage": "open",
     },
 }
 
@@ -80,6 +93,8 @@ METERING_HEARTBEAT = env.bool("METERING_HEARTBEAT", default=False)
 # AWS's quota in each Region. 0: as fast as it goes, which no real AWS allows.
 METERING_CALLS_PER_SECOND = env.float("METERING_CALLS_PER_SECOND", default=10.0) or None
 MARKETPLACE_EVENT_QUEUES = env.list("MARKETPLACE_EVENT_QUEUES", default=[])
+# ARNs of the SNS topics that may post to /marketplace/sns/. Empty: the endpoint is off. docs/sns-endpoint.md.
+SNS_ENDPOINT_TOPICS = env.list("SNS_ENDPOINT_TOPICS", default=[])
 
 # --- Applications ----------------------------------------------------------------------------------------
 INSTALLED_APPS = [
@@ -254,6 +269,7 @@ MFA_TOTP_ISSUER = SITE_NAME
 # --- Mail ------------------------------------------------------------------------------------------------
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default=SUPPORT_EMAIL)
 SERVER_EMAIL = DEFAULT_FROM_EMAIL
+EMAIL_TIMEOUT = 10  # seconds: a mail server that hangs must not hold the worker
 # Who is told when a job needs a person: a comma-separated list of addresses.
 ADMINS = [("Operators", address) for address in env.list("ADMIN_EMAILS", default=[])]
 if DEBUG and not env.str("EMAIL_URL", default=""):

@@ -24,7 +24,7 @@ from pytest_django.plugin import blocking_manager_key
 from accounts import organizations
 from accounts.models import Membership, Organization, User
 from billing import catalog as catalogs
-from billing import events, registration, triggers
+from billing import polling, registration, triggers
 from billing.aws.client import BotoMarketplace, get_marketplace
 from billing.models import Agreement, Product
 from billing.simulator.client import Subscription
@@ -90,7 +90,7 @@ class Aws:
     def deliver(self, *, now: datetime | None = None) -> None:
         """Take in every event that AWS has sent by now."""
         for queue_url in settings.MARKETPLACE_EVENT_QUEUES:
-            events.poll(self.marketplace, queue_url, now=now or timezone.now())
+            polling.poll(self.marketplace, queue_url, now=now or timezone.now())
 
     def billed(self, dimension: str = "pages") -> str:
         """The one total of ``dimension`` on AWS's invoice."""

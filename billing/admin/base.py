@@ -34,13 +34,17 @@ class OperatorAdmin(WithPanels):
     # The path to the agreement by whose AWS account, license, agreement id or member's e-mail rows are found.
     search_agreement = ""
 
+    def search_by(self, term: str) -> Q:
+        """What else a search finds, where indexes serve it."""
+        return Q()
+
     def get_search_results(
         self, request: HttpRequest, queryset: QuerySet[Any], search_term: str
     ) -> tuple[QuerySet[Any], bool]:
         term = search.normalized(search_term)
         if not term:
             return queryset, False
-        found = Q(*((lookup, term) for lookup in self.search_fields), _connector=Q.OR)
+        found = Q(*((lookup, term) for lookup in self.search_fields), _connector=Q.OR) | self.search_by(term)
         if self.search_agreement:
             found |= Q((f"{self.search_agreement}__in", search.agreements(term)))
         number = search.row_number(term)

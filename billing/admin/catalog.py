@@ -37,7 +37,7 @@ class ProductAdmin(_CatalogAdmin):
         # Events, registrations and legacy records name the product by these.
         return ("code", "product_id") if obj else ()
 
-    def panels(self, row: Product) -> list[Panel]:
+    def panels(self, request: HttpRequest, row: Product) -> list[Panel]:
         return [
             panel(
                 "Dimensions",

@@ -55,12 +55,23 @@ def list_url(model: type[models.Model], **filters: str | int) -> str:
     return f"{address}?{urlencode(filters)}" if filters else address
 
 
+def page_url(row: models.Model, **parameters: str | int) -> str:
+    """The page of ``row``."""
+    address = reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])
+    return f"{address}?{urlencode(parameters)}" if parameters else address
+
+
 def link(row: models.Model | None, text: str = "") -> str:
     """A link to the page of ``row``."""
     if row is None:
         return EMPTY
-    address = reverse(f"admin:{row._meta.app_label}_{row._meta.model_name}_change", args=[row.pk])
-    return format_html('<a href="{}" class="text-link">{}</a>', address, text or str(row))
+    return format_html('<a href="{}" class="text-link">{}</a>', page_url(row), text or str(row))
+
+
+def dotted(text: str, colour: str, row: models.Model | None = None) -> str:
+    """Text, linked to the page of ``row`` if there is one, after a dot of that colour."""
+    dot = format_html('<span class="inline-block rounded-full h-2 w-2 mr-2 {}"></span>', colour)
+    return format_html("<span>{}{}</span>", dot, link(row, text) if row is not None else text)
 
 
 def label(text: str, tone: str = "") -> SafeString:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from django.contrib import admin
+from django.http import HttpRequest
+from django.utils.dateparse import parse_datetime
 
 from billing.admin import panels_of
 from billing.admin.base import ReadOnlyAdmin
@@ -23,8 +27,17 @@ class MarketplaceCustomerAdmin(ReadOnlyAdmin):
         "": ("aws_account_id", "customer_identifier", when("created_at")),
     }
 
-    def panels(self, row: MarketplaceCustomer) -> list[Panel]:
+    def panels(self, request: HttpRequest, row: MarketplaceCustomer) -> list[Panel]:
         return [panels_of.agreements(row.agreements.all(), more=list_url(Agreement, customer=row.pk))]
+
+
+def _asked_for(request: HttpRequest) -> datetime | None:
+    """The instant before which the history is asked for; None: all of it, or what is no instant."""
+    try:
+        asked = parse_datetime(request.GET.get("before", ""))
+    except ValueError:
+        return None
+    return asked if asked is not None and asked.tzinfo is not None else None
 
 
 @admin.display(description="agreement")
@@ -60,6 +73,8 @@ class AgreementAdmin(ReadOnlyAdmin):
         "": (
             ("status", linked("organization")),
             ("flag_reason", when("flagged_at")),
+            (text("end_reason", "why it ended"), when("access_until", "access until")),
+            when("advisory_issued_at", "AWS warned of the buyer"),
             (linked("product"), linked("customer", "AWS account")),
             (when("created_at", "first heard of"), when("claimed_at", "claimed")),
         ),
@@ -67,18 +82,25 @@ class AgreementAdmin(ReadOnlyAdmin):
             (text("license_id", "license"), text("agreement_id", "agreement id")),
             text("license_arn", "license ARN"),
             ("identity", text("offer_id", "offer")),
-            (linked("previous"), linked("successor")),
+        ),
+        "Renewal": (
+            ("intent", "auto_renews"),
+            (
+                text("previous_agreement_id", "continues agreement id"),
+                text("initial_agreement_id", "first of its chain"),
+            ),
+            (linked("previous", "continues"), linked("successor", "continued by")),
         ),
         "Life": (
             (when("activated_at", "active from"), when("ended_at", "ended")),
             (when("term_starts_at"), when("term_ends_at")),
-            (when("trial_ends_at"), when("metering_closes_at")),
-            when("entitlements_read_at", "entitlements last read"),
+            ("free_trial", when("trial_ends_at")),
+            (when("metering_closes_at"), when("entitlements_read_at", "entitlements last read")),
         ),
     }
 
-    def panels(self, row: Agreement) -> list[Panel]:
-        return panels_of.whole_history(row)
+    def panels(self, request: HttpRequest, row: Agreement) -> list[Panel]:
+        return panels_of.whole_history(row, before=_asked_for(request))
 
 
 @admin.register(Registration, site=admin_site)

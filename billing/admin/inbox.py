@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 
 from django.contrib import admin
+from django.db.models import Q
 
 from billing.admin.base import ReadOnlyAdmin
-from billing.admin.columns import badge, block, bought, text_block, when
+from billing.admin.columns import badge, block, bought, text, text_block, when
 from billing.admin.site import admin_site
-from billing.admin.tones import EFFECT_STATE, EVENT_STATE
+from billing.admin.tones import EFFECT_STATE, EVENT_CHANNEL, EVENT_STATE
 from billing.models import Effect, MarketplaceEvent
 
 
@@ -23,7 +24,7 @@ class MarketplaceEventAdmin(ReadOnlyAdmin):
     list_display = (
         when("occurred_at", "at"),
         "kind",
-        "channel",
+        badge("channel", EVENT_CHANNEL),
         bought(),
         badge("state", EVENT_STATE),
         "error",
@@ -39,14 +40,23 @@ class MarketplaceEventAdmin(ReadOnlyAdmin):
             ("kind", bought()),
             (when("occurred_at", "at"), when("received_at", "received")),
             ("channel", "source_id"),
-            "state",
+            ("state", when("alarmed_at", "people were told that it waits")),
             ("attempts", when("next_attempt_at", "next attempt")),
             text_block("error"),
+        ),
+        "The purchase that it names": (
+            (text("license_id", "license"), text("aws_agreement_id", "agreement id")),
+            text("customer_identifier", "legacy customer identifier"),
         ),
         "As understood": (_payload,),
         "As received": (text_block("body"),),
     }
     folded = ("As understood", "As received")
+
+    def search_by(self, term: str) -> Q:
+        # Of events that wait for their purchase these columns are indexed; the others are found through it.
+        names = Q(license_id=term) | Q(aws_agreement_id=term) | Q(customer_identifier=term)
+        return Q(state__in=(MarketplaceEvent.State.RECEIVED, MarketplaceEvent.State.WAITING)) & names
 
 
 @admin.register(Effect, site=admin_site)
@@ -57,6 +67,7 @@ class EffectAdmin(ReadOnlyAdmin):
         bought(),
         badge("state", EFFECT_STATE),
         "attempts",
+        "outcome",
         "error",
         when("done_at", "done"),
     )
@@ -72,6 +83,7 @@ class EffectAdmin(ReadOnlyAdmin):
             (when("due_at", "due"), when("done_at", "done")),
             (when("caused_at", "caused at"), when("created_at", "owed since")),
             "cause",
+            "outcome",
             text_block("error"),
         ),
     }

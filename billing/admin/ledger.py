@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from django.contrib import admin
+from django.http import HttpRequest
 
 from billing.admin import panels_of
 from billing.admin.base import ReadOnlyAdmin
@@ -70,7 +71,7 @@ class MeteringRecordAdmin(ReadOnlyAdmin):
         ),
     }
 
-    def panels(self, row: MeteringRecord) -> list[Panel]:
+    def panels(self, request: HttpRequest, row: MeteringRecord) -> list[Panel]:
         return [
             panels_of.usage(
                 row.usage_events.order_by("-pk"), more=list_url(UsageEvent, metering_record=row.pk)

@@ -9,7 +9,7 @@ from django.db.models import Model
 from django.http import HttpRequest
 from django.urls import reverse
 
-from accounts.models import Membership, Organization, User
+from accounts.models import Invitation, Membership, Organization, User
 from billing import models
 from billing.admin.columns import list_url
 from billing.admin.site import admin_site
@@ -55,6 +55,7 @@ _GROUPS: tuple[tuple[str, tuple[tuple[type[Model], str, str], ...]], ...] = (
             (Organization, "Organizations", "groups"),
             (User, "Users", "person"),
             (Membership, "Memberships", "badge"),
+            (Invitation, "Invitations", "mail"),
             (Group, "Staff groups", "shield_person"),
         ),
     ),

@@ -17,8 +17,9 @@ _NEWEST = 10
 class Panel:
     title: str
     table: dict[str, Any]  # unfold's table component: headers and rows
-    more: str  # the whole list
-    is_cut: bool  # there is more than is shown
+    more: str = ""  # where the rest of it is
+    more_text: str = ""
+    anchor: str = ""
 
 
 def panel(
@@ -27,13 +28,14 @@ def panel(
     """The first rows of ``rows``, never counted: a ledger may hold thousands of them."""
     found = list(rows[: _NEWEST + 1])
     shown = [[show(row) for show in columns.values()] for row in found[:_NEWEST]]
-    return Panel(title, {"headers": list(columns), "rows": shown}, more, is_cut=len(found) > _NEWEST)
+    more_text = f"The first {_NEWEST} are here: see all" if len(found) > _NEWEST else "As a list"
+    return Panel(title, {"headers": list(columns), "rows": shown}, more, more_text)
 
 
 class WithPanels(ModelAdmin):
     change_form_outer_after_template = "admin/billing/panels.html"  # type: ignore[assignment]  # unfold declares None
 
-    def panels(self, row: Any) -> list[Panel]:
+    def panels(self, request: HttpRequest, row: Any) -> list[Panel]:
         return []
 
     def change_view(
@@ -44,7 +46,8 @@ class WithPanels(ModelAdmin):
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
         row = self.get_object(request, object_id)
-        panels = self.panels(row) if row is not None and self.has_view_permission(request, row) else []
+        may_see = row is not None and self.has_view_permission(request, row)
+        panels = self.panels(request, row) if may_see else []
         # Django's history tells of edits made here: a row that nobody may edit has none.
         context = {"panels": panels, "show_history": self.has_change_permission(request, row)}
         response: HttpResponse = super().change_view(

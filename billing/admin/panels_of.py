@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django.db.models import F, QuerySet
 
-from billing.admin.columns import badge, instant, label, link, list_url, plain, purchase
+from billing import history as billing_history
+from billing.admin.columns import (
+    badge,
+    dotted,
+    instant,
+    label,
+    link,
+    list_url,
+    page_url,
+    plain,
+    purchase,
+    stamp,
+)
 from billing.admin.panels import Panel, panel
 from billing.admin.tones import (
     AGREEMENT_STATUS,
     DISPOSITION,
+    DOT,
     EFFECT_STATE,
+    EVENT_CHANNEL,
     EVENT_STATE,
     RECORD_STATE,
     SUBMISSION_OUTCOME,
@@ -29,11 +44,14 @@ from billing.models import (
     UsageEvent,
 )
 
+_ENTRIES = 40  # of a history, on one page
 
-def whole_history(agreement: Agreement) -> list[Panel]:
-    """Everything known of one purchase, from what was bought to who touched it."""
+
+def whole_history(agreement: Agreement, *, before: datetime | None = None) -> list[Panel]:
+    """Everything known of one purchase: what happened and why, and the rows that tell of it."""
     pk = agreement.pk
     return [
+        history(agreement, before=before),
         entitlements(agreement),
         records(agreement.metering_records.order_by("-pk"), more=list_url(MeteringRecord, agreement=pk)),
         usage(agreement.usage_events.order_by("-pk"), more=list_url(UsageEvent, agreement=pk)),
@@ -44,6 +62,22 @@ def whole_history(agreement: Agreement) -> list[Panel]:
         registrations(agreement),
         audit(agreement),
     ]
+
+
+def history(agreement: Agreement, *, before: datetime | None = None) -> Panel:
+    """What happened ``before``, newest first; the way back in time is the same page, asked anew."""
+    page = billing_history.page(agreement, limit=_ENTRIES, before=before)
+    rows = [
+        [instant(entry.at), dotted(entry.what, DOT[entry.tone], entry.link_to), entry.why, entry.by]
+        for entry in page.entries
+    ]
+    return Panel(
+        f"History before {stamp(before)}" if before else "History",
+        {"headers": ["At (UTC)", "What", "Why", "By"], "rows": rows},
+        f"{page_url(agreement, before=page.older.isoformat())}#history" if page.older else "",
+        "What was before that",
+        anchor="history",
+    )
 
 
 def agreements(rows: QuerySet[Agreement], *, more: str) -> Panel:
@@ -171,7 +205,7 @@ def events(rows: QuerySet[MarketplaceEvent], *, more: str) -> Panel:
         {
             "At": lambda row: link(row, instant(row.occurred_at)),
             "Event": lambda row: row.kind,
-            "Channel": lambda row: row.get_channel_display(),
+            "Channel": badge("channel", EVENT_CHANNEL),
             "Received": lambda row: instant(row.received_at),
             "State": badge("state", EVENT_STATE),
             "Error": lambda row: row.error,
@@ -190,7 +224,7 @@ def effects(rows: QuerySet[Effect], *, more: str) -> Panel:
             "Because of": lambda row: row.cause,
             "State": badge("state", EFFECT_STATE),
             "Done": lambda row: instant(row.done_at),
-            "Error": lambda row: row.error,
+            "Outcome": lambda row: row.error or row.outcome,
         },
         more=more,
     )

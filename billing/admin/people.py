@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
 
 from accounts import admin as people
-from accounts.models import Membership, Organization, User
+from accounts.models import Invitation, Membership, Organization, User
 from billing import audit
 from billing.admin import panels_of
 from billing.admin.base import ReadOnlyAdmin
@@ -88,7 +88,7 @@ class GroupAdmin(people.GroupAdmin):
 
 @admin.register(Organization, site=admin_site)
 class OrganizationAdmin(WithPanels, people.OrganizationAdmin):  # type: ignore[misc]  # unfold's own mixins differ
-    def panels(self, row: Organization) -> list[Panel]:
+    def panels(self, request: HttpRequest, row: Organization) -> list[Panel]:
         return [
             panels_of.agreements(row.agreements.all(), more=list_url(Agreement, organization=row.pk)),
             panels_of.usage(row.usage_events.order_by("-pk"), more=list_url(UsageEvent, organization=row.pk)),
@@ -106,4 +106,31 @@ class MembershipAdmin(ReadOnlyAdmin):
     search_help_text = "E-mail, or the organization's address"
     sections = {
         "": ((linked("user"), linked("organization")), ("role", when("created_at", "since"))),
+    }
+
+
+@admin.register(Invitation, site=admin_site)
+class InvitationAdmin(ReadOnlyAdmin):
+    """Sent and revoked by the workspace's own people: here they are seen."""
+
+    list_display = (
+        when("created_at", "invited"),
+        "email",
+        linked("organization"),
+        "role",
+        when("expires_at", "expires"),
+        when("accepted_at", "accepted"),
+        when("revoked_at", "revoked"),
+    )
+    list_select_related = ("organization",)
+    list_filter = ("role", "created_at")
+    search_fields = ("email__exact", "organization__slug__exact")
+    search_help_text = "E-mail, or the organization's address"
+    sections = {
+        "": (("email", "role"), (linked("organization"), linked("invited_by"))),
+        "Dates": (
+            (when("created_at", "invited"), when("expires_at", "expires")),
+            (when("accepted_at", "accepted"), linked("accepted_by")),
+            when("revoked_at", "revoked"),
+        ),
     }

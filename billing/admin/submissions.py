@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.http import HttpRequest
 
 from billing.admin import panels_of
 from billing.admin.base import ReadOnlyAdmin
@@ -37,7 +38,7 @@ class SubmissionAdmin(ReadOnlyAdmin):
         ),
     }
 
-    def panels(self, row: Submission) -> list[Panel]:
+    def panels(self, request: HttpRequest, row: Submission) -> list[Panel]:
         return [
             panels_of.lines(row),
             panels_of.calls("Halves, sent apart", row.halves.all(), more=list_url(Submission, parent=row.pk)),

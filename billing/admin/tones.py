@@ -25,12 +25,30 @@ EVENT_STATE: dict[str, str] = {
     MarketplaceEvent.State.UNKNOWN: "danger",
     MarketplaceEvent.State.FAILED: "danger",
 }
-EFFECT_STATE: dict[str, str] = {Effect.State.DUE: "info", Effect.State.DONE: "success"}
+# What AWS told has no colour; what we told ourselves has.
+EVENT_CHANNEL: dict[str, str] = {
+    MarketplaceEvent.Channel.CLOCK: "primary",
+    MarketplaceEvent.Channel.READING: "info",
+}
+# Skipped is as well as done: the world had moved on.
+EFFECT_STATE: dict[str, str] = {
+    Effect.State.DUE: "info",
+    Effect.State.DONE: "success",
+    Effect.State.SKIPPED: "",
+}
 SUBMISSION_OUTCOME: dict[str, str] = {
     Submission.Outcome.SENT: "info",
     Submission.Outcome.ANSWERED: "success",
     Submission.Outcome.REFUSED: "danger",
     Submission.Outcome.FAILED: "warning",
+}
+# Of an entry of the history: a dot before it.
+DOT = {
+    "success": "bg-green-500",
+    "info": "bg-blue-500",
+    "warning": "bg-orange-500",
+    "danger": "bg-red-500",
+    "": "bg-base-300",
 }
 DISPOSITION: dict[str, str] = {
     UsageEvent.Disposition.BILLABLE: "success",

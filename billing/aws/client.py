@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any
@@ -33,7 +35,8 @@ from botocore.utils import parse_timestamp
 from django.conf import settings
 
 from billing.aws import wire
-from billing.aws.errors import MarketplaceError, MarketplaceUnavailable, error_for
+from billing.aws.errors import MarketplaceError, MarketplaceUnavailable, Scope, error_for
+from billing.aws.limits import MAX_ENTITLEMENTS_PER_CALL
 from billing.aws.types import (
     AgreementDetails,
     BatchAnswer,
@@ -45,6 +48,8 @@ from billing.aws.types import (
     UsageLine,
     UsageOutcome,
 )
+
+logger = logging.getLogger(__name__)
 
 # Entitlement, Agreement and the event rules live there only, whatever Region the app runs in.
 GLOBAL_REGION = "us-east-1"
@@ -75,14 +80,20 @@ class BotoMarketplace:
         )
 
     def get_entitlements(self, of: EntitlementFilter) -> list[GrantedEntitlement]:
-        """Every row, over all pages. A page may be empty and still carry a token; `{}` means none."""
-        parameters: dict[str, Any] = {"ProductCode": of.product_code, "Filter": _filter(of)}
-        rows: list[GrantedEntitlement] = []
+        """Every row of one license or customer, over all pages."""
+        return list(self._entitlements({"ProductCode": of.product_code, "Filter": _filter(of)}))
+
+    def list_entitlements(self, product_code: str) -> Iterator[GrantedEntitlement]:
+        """Every row of a product, whoever holds it, in as few calls as AWS allows."""
+        return self._entitlements({"ProductCode": product_code, "MaxResults": MAX_ENTITLEMENTS_PER_CALL})
+
+    def _entitlements(self, parameters: dict[str, Any]) -> Iterator[GrantedEntitlement]:
+        """A page may be empty and still carry a token; `{}` means none."""
         while True:
-            page = self._call(lambda: self._client("entitlement").get_entitlements(**parameters))
-            rows += [_entitlement(row) for row in page.get("Entitlements", [])]
+            page = self._call(partial(self._client("entitlement").get_entitlements, **parameters))
+            yield from map(_entitlement, page.get("Entitlements", []))
             if not page.get("NextToken"):
-                return rows
+                return
             parameters["NextToken"] = page["NextToken"]
 
     def batch_meter_usage(self, lines: Sequence[UsageLine], *, region: str) -> BatchAnswer:
@@ -116,12 +127,16 @@ class BotoMarketplace:
             trial_ends_at=answer.get("freeTrialSummary", {}).get("trialEndTime"),
         )
 
-    def receive_messages(self, queue_url: str, *, wait_seconds: int) -> list[QueueMessage]:
+    def receive_messages(
+        self, queue_url: str, *, wait_seconds: int, visibility_seconds: int
+    ) -> list[QueueMessage]:
+        """Up to ten, which no other receiver gets for ``visibility_seconds`` from now."""
         answer = self._call(
             lambda: self._client("queue").receive_message(
                 QueueUrl=queue_url,
                 MaxNumberOfMessages=10,
                 WaitTimeSeconds=wait_seconds,
+                VisibilityTimeout=visibility_seconds,
                 MessageSystemAttributeNames=["SentTimestamp"],
             )
         )
@@ -138,14 +153,40 @@ class BotoMarketplace:
 
     def delete_messages(self, messages: Iterable[QueueMessage]) -> None:
         """Forget messages that are stored. One that stays behind comes again and is recognized."""
-        for message in messages:
-            self._call(
+        for queue_url, batch in _batches(messages):
+            answer = self._call(
                 partial(
-                    self._client("queue").delete_message,
-                    QueueUrl=message.queue_url,
-                    ReceiptHandle=message.receipt,
+                    self._client("queue").delete_message_batch,
+                    QueueUrl=queue_url,
+                    Entries=[
+                        {"Id": str(place), "ReceiptHandle": message.receipt}
+                        for place, message in enumerate(batch)
+                    ],
                 )
             )
+            for failure in answer.get("Failed", []):
+                logger.warning(
+                    "Message %s was not deleted and comes again: %s",
+                    batch[int(failure["Id"])].message_id,
+                    failure.get("Code"),
+                )
+
+    def extend_visibility(self, messages: Iterable[QueueMessage], *, seconds: int) -> None:
+        """Keep messages from other receivers for so long from now. One that they may have is passed over."""
+        for message in messages:
+            try:
+                self._call(
+                    partial(
+                        self._client("queue").change_message_visibility,
+                        QueueUrl=message.queue_url,
+                        ReceiptHandle=message.receipt,
+                        VisibilityTimeout=seconds,
+                    )
+                )
+            except MarketplaceError as error:
+                if isinstance(error, MarketplaceUnavailable) or error.scope is Scope.ACCOUNT:
+                    raise  # so would be the rest
+                logger.warning("Message %s is hidden no longer: %s", message.message_id, error.code)
 
     def _client(self, purpose: str, metering_region: str = "") -> Any:
         with self._lock:
@@ -299,6 +340,18 @@ def _entitlement(row: dict[str, Any]) -> GrantedEntitlement:
 
 
 _VALUE_KINDS = ("IntegerValue", "DoubleValue", "BooleanValue", "StringValue")
+
+
+_MOST_ENTRIES = 10  # of one queue, in one batch of SQS's
+
+
+def _batches(messages: Iterable[QueueMessage]) -> Iterator[tuple[str, list[QueueMessage]]]:
+    by_queue: dict[str, list[QueueMessage]] = defaultdict(list)
+    for message in messages:
+        by_queue[message.queue_url].append(message)
+    for queue_url, theirs in by_queue.items():
+        for start in range(0, len(theirs), _MOST_ENTRIES):
+            yield queue_url, theirs[start : start + _MOST_ENTRIES]
 
 
 def _milliseconds(text: str | None) -> datetime | None:

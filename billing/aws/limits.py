@@ -9,6 +9,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 MAX_RECORDS_PER_CALL = 25
+MAX_ENTITLEMENTS_PER_CALL = 25  # GetEntitlements' MaxResults
 MAX_BYTES_PER_CALL = 1_000_000  # "less than 1 MB", keys included
 MAX_QUANTITY = Decimal("9999999999.999999")
 MAX_DIMENSION_LENGTH = 255

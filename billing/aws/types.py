@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -85,7 +85,7 @@ class AgreementDetails:
 
 @dataclass(frozen=True, slots=True)
 class QueueMessage:
-    """One SQS message. ``receipt`` deletes it."""
+    """One SQS message. ``receipt`` deletes it, or keeps it hidden."""
 
     queue_url: str
     message_id: str
@@ -126,10 +126,16 @@ class Marketplace(Protocol):
 
     def get_entitlements(self, of: EntitlementFilter) -> list[GrantedEntitlement]: ...
 
+    def list_entitlements(self, product_code: str) -> Iterator[GrantedEntitlement]: ...
+
     def batch_meter_usage(self, lines: Sequence[UsageLine], *, region: str) -> BatchAnswer: ...
 
     def describe_agreement(self, agreement_id: str) -> AgreementDetails | None: ...
 
-    def receive_messages(self, queue_url: str, *, wait_seconds: int) -> list[QueueMessage]: ...
+    def receive_messages(
+        self, queue_url: str, *, wait_seconds: int, visibility_seconds: int
+    ) -> list[QueueMessage]: ...
 
     def delete_messages(self, messages: Iterable[QueueMessage]) -> None: ...
+
+    def extend_visibility(self, messages: Iterable[QueueMessage], *, seconds: int) -> None: ...

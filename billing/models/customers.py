@@ -47,9 +47,13 @@ class MarketplaceCustomer(models.Model):
 
 
 class AgreementQuerySet(models.QuerySet["Agreement"]):
-    def live(self) -> Self:
-        """Those that give access now."""
-        return self.filter(status__in=[Agreement.Status.ACTIVE])
+    def live(self, now: datetime) -> Self:
+        """Those that give access at ``now``: the active, and those whose successor is not there yet."""
+        return self.filter(Q(status=Agreement.Status.ACTIVE) | Q(access_until__gt=now))
+
+    def continued(self) -> Self:
+        """Those of which AWS said that another agreement takes their place."""
+        return self.filter(end_reason__in=Agreement.CONTINUED)
 
 
 class Agreement(models.Model):
@@ -70,6 +74,17 @@ class Agreement(models.Model):
         ENDED = "ended", "Ended"
         FAILED = "failed", "Payment failed"
 
+    class Intent(models.TextChoices):
+        NEW = "NEW", "New"
+        RENEW = "RENEW", "Renews another"
+        REPLACE = "REPLACE", "Replaces another"
+
+    # AWS's words for an end after which another agreement goes on.
+    CONTINUED = ("RENEWED", "REPLACED")
+    # Our own: by SNS, and inferred because AWS lists no entitlements any more. The latter can be taken back.
+    UNSUBSCRIBED = "UNSUBSCRIBED"
+    GONE = "GONE"
+
     product = models.ForeignKey(Product, models.PROTECT, related_name="agreements")
     customer = models.ForeignKey(MarketplaceCustomer, models.PROTECT, related_name="agreements")
     identity = models.CharField(max_length=10, choices=Identity)
@@ -84,13 +99,29 @@ class Agreement(models.Model):
     claimed_at = models.DateTimeField(null=True)
 
     status = models.CharField(max_length=10, choices=Status, default=Status.PENDING)
+    # AWS said that it is one; when it ends only DescribeAgreement tells.
+    free_trial = models.BooleanField(default=False)
     trial_ends_at = models.DateTimeField(null=True)
     term_starts_at = models.DateTimeField(null=True)
     term_ends_at = models.DateTimeField(null=True)
     activated_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
+    # AWS's word (CANCELLED, EXPIRED, TERMINATED, RENEWED, REPLACED), or ours where it said none.
+    end_reason = models.CharField(max_length=20, blank=True)
+    # After the end: until then access goes on, because another agreement may be on its way.
+    access_until = models.DateTimeField(null=True)
     # AWS refuses usage from this instant on.
     metering_closes_at = models.DateTimeField(null=True)
+    auto_renews = models.BooleanField(null=True)  # null: AWS has not said
+    advisory_issued_at = models.DateTimeField(
+        null=True
+    )  # AWS has warned about the buyer, and not resolved it
+
+    # The chain of renewals: what AWS said, and the row it was found to mean. initial_agreement_id is the
+    # same all along a chain; only DescribeAgreement tells it.
+    intent = models.CharField(max_length=10, choices=Intent, blank=True)
+    previous_agreement_id = models.CharField(max_length=64, null=True)  # noqa: DJ001 - unknown ids are NULL
+    initial_agreement_id = models.CharField(max_length=64, null=True)  # noqa: DJ001
     previous = models.OneToOneField("self", models.PROTECT, null=True, related_name="successor")
 
     flagged_at = models.DateTimeField(null=True)
@@ -124,11 +155,23 @@ class Agreement(models.Model):
                 condition=Q(status__in=["pending", "failed"]) | ~Q(activated_at=None),
                 name="agreement_active_has_start",
             ),
+            models.CheckConstraint(
+                condition=Q(access_until=None) | ~Q(ended_at=None), name="agreement_grace_is_after_an_end"
+            ),
+            models.CheckConstraint(
+                condition=Q(previous=None) | ~Q(previous=models.F("id")), name="agreement_follows_another"
+            ),
         ]
         indexes = [
             # The clock looks for windows that are over.
             models.Index(
                 fields=["metering_closes_at"], condition=Q(status="ending"), name="agreement_closing"
+            ),
+            # And for trials that are.
+            models.Index(fields=["trial_ends_at"], condition=Q(status="active"), name="agreement_on_trial"),
+            # An agreement that ends looks for the one that continues it.
+            models.Index(
+                fields=["previous_agreement_id"], condition=Q(previous=None), name="agreement_continuing"
             ),
         ]
 
@@ -138,6 +181,29 @@ class Agreement(models.Model):
     @property
     def audit_stream(self) -> str:
         return f"agreement:{self.pk}"
+
+    @property
+    def is_continued(self) -> bool:
+        """Whether another agreement takes its place."""
+        return self.end_reason in self.CONTINUED
+
+    @property
+    def was_inferred_to_end(self) -> bool:
+        """Whether no event of AWS's told of the end."""
+        return self.end_reason == self.GONE
+
+    @property
+    def continues_another(self) -> bool:
+        """Whether AWS said that it renews or replaces another agreement."""
+        if self.intent in (self.Intent.RENEW, self.Intent.REPLACE):
+            return True
+        return self.initial_agreement_id is not None and self.initial_agreement_id != self.agreement_id
+
+    def gives_access_at(self, now: datetime) -> bool:
+        """Whether it opens what was bought: while it is active, and in the grace after its end."""
+        return self.status == self.Status.ACTIVE or (
+            self.access_until is not None and now < self.access_until
+        )
 
     def is_metered_at(self, instant: datetime) -> bool:
         """Whether AWS bills usage of that instant: from activation until the end, the end excluded."""

@@ -11,6 +11,24 @@ from django.db.models import F, Q
 
 from billing.models.customers import Agreement
 
+Value = int | float | bool | str
+
+
+def value_of(*columns: Value | None) -> Value:
+    """The one of an entitlement's four columns that is filled."""
+    for column in columns:
+        if column is not None:
+            return column
+    raise AssertionError("an entitlement has exactly one value")
+
+
+def quantity_of(value: Value) -> Decimal:
+    """How much a value allows: a number as it is, True as one, anything else as nothing."""
+    if isinstance(value, str):
+        return Decimal(0)
+    # repr is the shortest text that means this double: 0.1 stays 0.1.
+    return Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+
 
 class EntitlementQuerySet(models.QuerySet["Entitlement"]):
     def current(self) -> Self:
@@ -65,26 +83,21 @@ class Entitlement(models.Model):
                 name="entitlement_ends_after_it_starts",
             ),
         ]
+        indexes = [
+            # The clock looks for what expires: it is read anew at that instant.
+            models.Index(fields=["expires_at"], condition=Q(valid_to=None), name="entitlement_expiring"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.dimension_key} = {self.value}"
 
     @property
-    def value(self) -> int | float | bool | str:
-        for value in (self.integer_value, self.double_value, self.boolean_value, self.string_value):
-            if value is not None:
-                return value
-        raise AssertionError("an entitlement has exactly one value")
+    def value(self) -> Value:
+        return value_of(self.integer_value, self.double_value, self.boolean_value, self.string_value)
 
     @property
     def quantity(self) -> Decimal:
-        """How much it allows: a number as it is, True as one, anything else as nothing."""
-        if self.integer_value is not None:
-            return Decimal(self.integer_value)
-        if self.double_value is not None:
-            # repr is the shortest text that means this double: 0.1 stays 0.1.
-            return Decimal(repr(self.double_value))
-        return Decimal(1 if self.boolean_value else 0)
+        return quantity_of(self.value)
 
     @property
     def grants(self) -> bool:

@@ -36,6 +36,7 @@ class MarketplaceEvent(models.Model):
         EVENTBRIDGE = "eventbridge", "EventBridge"
         SNS = "sns", "SNS"
         CLOCK = "clock", "The clock"
+        READING = "reading", "What we read at AWS"
 
     channel = models.CharField(max_length=12, choices=Channel)
     source_id = models.CharField(max_length=200)
@@ -44,12 +45,18 @@ class MarketplaceEvent(models.Model):
     received_at = models.DateTimeField(default=timezone.now, editable=False)
     body = models.TextField()  # as received; NUL is escaped, PostgreSQL cannot keep it
     payload = models.JSONField(default=dict)
+    # By what it is found again when its purchase becomes known. Null: AWS did not say, or too much.
+    license_id = models.CharField(max_length=255, null=True)  # noqa: DJ001 - unknown ids are NULL
+    aws_agreement_id = models.CharField(max_length=64, null=True)  # noqa: DJ001
+    customer_identifier = models.CharField(max_length=255, null=True)  # noqa: DJ001
     agreement = models.ForeignKey(Agreement, models.PROTECT, null=True, related_name="events")
     state = models.CharField(max_length=10, choices=State, default=State.RECEIVED)
     error = models.TextField(blank=True)
     # Applications that failed so far, and until when the next is put off.
     attempts = models.PositiveIntegerField(default=0)
     next_attempt_at = models.DateTimeField(null=True)
+    # When people were told that it waits for a purchase that nobody knows.
+    alarmed_at = models.DateTimeField(null=True)
 
     objects = MarketplaceEventQuerySet.as_manager()
 
@@ -64,6 +71,14 @@ class MarketplaceEvent(models.Model):
                 condition=Q(state__in=["received", "waiting"]),
                 name="marketplace_event_unsettled",
             ),
+            *(
+                models.Index(fields=[column], condition=Q(state__in=["received", "waiting"]), name=name)
+                for column, name in (
+                    ("license_id", "marketplace_event_of_license"),
+                    ("aws_agreement_id", "event_of_agreement"),
+                    ("customer_identifier", "event_of_customer"),
+                )
+            ),
         ]
 
     def __str__(self) -> str:
@@ -76,10 +91,15 @@ class Effect(models.Model):
     class Kind(models.TextChoices):
         SYNC_ENTITLEMENTS = "sync_entitlements", "Read the entitlements"
         FLUSH_USAGE = "flush_usage", "Send the last usage"
+        DESCRIBE = "describe_agreement", "Ask for trial and renewal chain"
+        LINK = "link_renewal", "Find what it renews or is renewed by"
+        REVOKE = "revoke_access", "Close what was bought"
+        MAIL = "mail", "Tell people"
 
     class State(models.TextChoices):
         DUE = "due", "Due"
         DONE = "done", "Done"
+        SKIPPED = "skipped", "Skipped"  # the world has moved on: the outcome says how
 
     agreement = models.ForeignKey(Agreement, models.PROTECT, related_name="effects")
     kind = models.CharField(max_length=20, choices=Kind)
@@ -90,6 +110,7 @@ class Effect(models.Model):
     state = models.CharField(max_length=10, choices=State, default=State.DUE)
     attempts = models.PositiveIntegerField(default=0)
     error = models.TextField(blank=True)
+    outcome = models.CharField(max_length=200, blank=True)
     done_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
@@ -97,6 +118,9 @@ class Effect(models.Model):
         ordering = ["-pk"]
         constraints = [
             models.UniqueConstraint(fields=["agreement", "kind", "cause"], name="effect_owed_once_per_cause"),
+            models.CheckConstraint(
+                condition=Q(state__in=["due", "done", "skipped"]), name="effect_state_known"
+            ),
         ]
         indexes = [models.Index(fields=["due_at"], condition=Q(state="due"), name="effect_due")]
 

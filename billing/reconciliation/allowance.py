@@ -8,7 +8,7 @@ say when they were learned; the audit trail does (``entitlements_changed``, at t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import ROUND_DOWN, Decimal
@@ -147,18 +147,30 @@ class Pools:
         links = AuditEvent.objects.filter(
             stream=f"agreement:{self._account.agreement.pk}", action="entitlements_changed"
         ).order_by("sequence")
-        openings: list[datetime] = []
-        closings: list[datetime] = []
-        for data, at in links.values_list("data", "occurred_at"):
-            change = data.get("changes", {}).get(key)
-            if change in ("opened", "changed"):
-                openings.append(at)
-            if change in ("closed", "changed"):
-                closings.append(at)
+        told = links.values_list("data", "occurred_at")
+        known = _known((data.get("changes", {}).get(key), at) for data, at in told)
         for number, row in enumerate(rows):
-            opened = openings[number] if number < len(openings) else row.valid_from
-            closed = closings[number] if number < len(closings) else row.valid_to
-            yield _Row(_amount(row), row.valid_from, row.valid_to, opened, closed)
+            opened, closed = known[number] if number < len(known) else (None, None)
+            yield _Row(
+                _amount(row), row.valid_from, row.valid_to, opened or row.valid_from, closed or row.valid_to
+            )
+
+
+Known = tuple[datetime | None, datetime | None]
+
+
+def _known(changes: Iterable[tuple[str | None, datetime]]) -> list[Known]:
+    """When we learned that each row of one dimension opens and closes, in the order of the rows."""
+    known: list[Known] = []
+    for change, at in changes:
+        if change == "extended":  # for the time before the first: the agreement began earlier than was known
+            known.insert(0, (at, at))
+        if change in ("closed", "changed"):
+            opened = known.pop()[0] if known and known[-1][1] is None else None
+            known.append((opened, at))
+        if change in ("opened", "changed"):
+            known.append((at, None))
+    return known
 
 
 def _month(hour: datetime) -> datetime:

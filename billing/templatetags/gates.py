@@ -5,7 +5,7 @@ from typing import Any
 from django import template
 
 from billing import gates
-from billing.gates import Grant
+from billing.grants import Grant
 
 register = template.Library()
 

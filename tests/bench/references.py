@@ -31,8 +31,10 @@ COPY_USES = """
     COPY billing_usageevent (organization_id, agreement_id, dimension_id, quantity, occurred_at, recorded_at,
                              key, tags, disposition) FROM STDIN"""
 SELECT_HOLDINGS = """
-    SELECT agreement.status, product.code, held.id, held.dimension_key, held.integer_value, held.double_value,
-           held.boolean_value, held.string_value, held.expires_at
+    SELECT agreement.id, agreement.previous_id, agreement.status, product.code, product.pricing,
+           agreement.entitlements_read_at, agreement.end_reason, agreement.access_until,
+           held.dimension_key, held.expires_at, held.integer_value, held.double_value, held.boolean_value,
+           held.string_value
     FROM billing_agreement agreement
     JOIN billing_product product ON product.id = agreement.product_id
     LEFT JOIN billing_entitlement held ON held.agreement_id = agreement.id AND held.valid_to IS NULL

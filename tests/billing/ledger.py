@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
@@ -179,9 +179,13 @@ class ScriptedAws:
     metering_region = REGION
 
     def __init__(
-        self, *answers: Script | Answer, entitlements: Sequence[Sequence[GrantedEntitlement]] = ()
+        self,
+        *answers: Script | Answer,
+        entitlements: Sequence[Sequence[GrantedEntitlement]] = (),
+        listed: Sequence[GrantedEntitlement | Exception] = (),
     ) -> None:
         self._answers = list(answers)
+        self._listed = list(listed)
         self._one_at_a_time = threading.Lock()  # calls come from many threads
         self._entitlements = list(entitlements)
         self.batches: list[tuple[str, tuple[UsageLine, ...]]] = []
@@ -202,16 +206,28 @@ class ScriptedAws:
         rows = self._entitlements.pop(0) if len(self._entitlements) > 1 else self._entitlements[0]
         return list(rows)
 
+    def list_entitlements(self, product_code: str) -> Iterator[GrantedEntitlement]:
+        """The rows of ``listed``, whatever the product; an exception among them is raised there."""
+        for row in self._listed:
+            if isinstance(row, Exception):
+                raise row
+            yield row
+
     def resolve_customer(self, token: str) -> ResolvedCustomer:
         raise NotImplementedError
 
     def describe_agreement(self, agreement_id: str) -> AgreementDetails | None:
         return None
 
-    def receive_messages(self, queue_url: str, *, wait_seconds: int) -> list[QueueMessage]:
+    def receive_messages(
+        self, queue_url: str, *, wait_seconds: int, visibility_seconds: int
+    ) -> list[QueueMessage]:
         raise NotImplementedError
 
     def delete_messages(self, messages: Iterable[QueueMessage]) -> None:
+        raise NotImplementedError
+
+    def extend_visibility(self, messages: Iterable[QueueMessage], *, seconds: int) -> None:
         raise NotImplementedError
 
 

@@ -12,7 +12,7 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from accounts.models import Membership, Organization, User
+from accounts.models import Invitation, Membership, Organization, User
 from billing import audit, effects, metering, submission, usage
 from billing.admin.columns import list_url
 from billing.admin.site import admin_site
@@ -49,7 +49,7 @@ READ_ONLY = [
     UsageEvent,
 ]
 EDITABLE = [Product, Dimension]
-PEOPLE = [User, Organization, Membership, Group]
+PEOPLE = [User, Organization, Membership, Invitation, Group]
 HOSTILE = '<img src=x onerror="alert(1)">'
 NOON = datetime(2026, 11, 3, 12, tzinfo=UTC)
 
@@ -158,6 +158,13 @@ def make_story(organization, *, number, text="plain"):
         Lease: Lease.objects.get_or_create(name="submit_metering", defaults={"expires_at": NOON})[0],
         Organization: organization,
         Membership: organization.memberships.first(),
+        Invitation: organization.invitations.create(
+            email=f"invited-{number}@acme.example",
+            role="member",
+            digest=f"{number:064x}",
+            invited_by=organization.members.first(),
+            expires_at=NOON,
+        ),
         User: organization.members.first(),
         Group: Group.objects.get_or_create(name="Auditors")[0],
     }
@@ -292,6 +299,7 @@ def test_the_raw_body_of_an_event_is_folded_and_escaped(client, operator, acme):
         (AuditEvent, "agmt-1"),
         (User, "ada@"),
         (Membership, "ada@acme.example"),
+        (Invitation, "invited-1@acme.example"),
         (Organization, "acme"),
     ],
 )
@@ -447,3 +455,83 @@ def test_a_real_purchase_can_be_audited(client, operator, aws, purchase, acme):
         "Success",
     ):
         assert text in told
+
+
+def history_of(client, agreement, **asked):
+    """The first panel of an agreement's page."""
+    return client.get(page_url(agreement), asked).context["panels"][0]
+
+
+def test_an_agreements_page_tells_its_history_first_and_leads_to_what_was_before(
+    client, operator, one_of_each
+):
+    agreement, event = one_of_each[Agreement], one_of_each[MarketplaceEvent]
+    with transaction.atomic():
+        for minute in range(45):
+            audit.record(agreement, f"step {minute}", by="aws", at=NOON + timedelta(days=1, minutes=minute))
+
+    newest = history_of(client, agreement)
+    older = client.get(newest.more)
+    oldest = older.context["panels"][0]
+
+    assert (newest.title, newest.more_text, len(newest.table["rows"])) == (
+        "History",
+        "What was before that",
+        40,
+    )
+    assert newest.more.endswith("#history")
+    assert 'id="history"' in older.content.decode()
+    assert oldest.title == "History before 2026-11-04 12:07"
+    assert "Step 6" in oldest.table["rows"][0][1]
+    assert not oldest.more
+    assert page_url(event) in older.content.decode()
+    assert "AWS: plain" in older.content.decode()
+
+
+@pytest.mark.parametrize("asked", ["", "yesterday", "2026-13-40T00:00:00Z", "2026-11-03T12:00:00", "<b>"])
+def test_what_is_no_instant_asks_for_all_of_the_history(client, operator, one_of_each, asked):
+    assert history_of(client, one_of_each[Agreement], before=asked).title == "History"
+
+
+@pytest.mark.parametrize("state", ["received", "waiting"])
+def test_an_event_that_waits_is_found_by_what_it_names(client, operator, one_of_each, state):
+    names = {"license_id": "l-9", "aws_agreement_id": "agmt-9", "customer_identifier": "cust-9"}
+    waiting = MarketplaceEvent.objects.create(
+        channel="sns", source_id="w", kind="?", occurred_at=NOON, state=state, alarmed_at=NOON, **names
+    )
+
+    for term in (*names.values(), "arn:aws:license-manager::1:license:l-9"):
+        assert rows_of(client.get(list_url(MarketplaceEvent, q=term))) == [waiting]
+    shown = client.get(page_url(waiting)).content.decode()
+    assert [name for name in (*names.values(), "People were told that it waits") if name not in shown] == []
+
+
+def test_the_pages_show_how_a_purchase_ended_and_what_it_continues(client, operator, one_of_each):
+    agreement, effect = one_of_each[Agreement], one_of_each[Effect]
+    known = {
+        "end_reason": "REPLACED",
+        "intent": "RENEW",
+        "previous_agreement_id": "agmt-before",
+        "initial_agreement_id": "agmt-first",
+    }
+    Agreement.objects.filter(pk=agreement.pk).update(
+        ended_at=NOON,
+        access_until=NOON + 24 * HOUR,
+        advisory_issued_at=NOON - HOUR,
+        auto_renews=True,
+        **known,
+    )
+    Effect.objects.filter(pk=effect.pk).update(state="skipped", outcome="it renews by itself")
+
+    page = client.get(page_url(agreement)).content.decode()
+    shown = (
+        "REPLACED",
+        "Renews another",
+        "agmt-before",
+        "agmt-first",
+        "2026-11-04 12:00",
+        "2026-11-03 11:00",
+    )
+    assert [text for text in shown if text not in page] == []
+    for url in (list_url(Effect), page_url(effect), page_url(agreement)):
+        assert "it renews by itself" in client.get(url).content.decode()

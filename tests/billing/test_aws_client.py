@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
+from dataclasses import replace
 from datetime import UTC, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
@@ -270,7 +272,7 @@ def test_messages_are_received_with_their_time_and_gone_once_deleted(aws, market
     (queue_url,) = settings.MARKETPLACE_EVENT_QUEUES
     aws.buy("reports-flex")
     aws.control.advance(FEW_SECONDS)
-    messages = marketplace.receive_messages(queue_url, wait_seconds=0)
+    messages = marketplace.receive_messages(queue_url, wait_seconds=0, visibility_seconds=60)
     assert {json.loads(message.body)["detail-type"] for message in messages} == {
         "Purchase Agreement Created - Proposer",
         "License Updated - Manufacturer",
@@ -278,12 +280,80 @@ def test_messages_are_received_with_their_time_and_gone_once_deleted(aws, market
     assert all(abs(message.sent_at - timezone.now()) < timedelta(minutes=1) for message in messages)
     marketplace.delete_messages(messages)
     assert aws.control.state()["queues"]["marketplace-events"] == {"visible": 0, "in_flight": 0}
-    assert marketplace.receive_messages(queue_url, wait_seconds=0) == []
+    assert marketplace.receive_messages(queue_url, wait_seconds=0, visibility_seconds=60) == []
 
 
 def test_deleting_nothing_asks_nothing(aws, marketplace):
     marketplace.delete_messages([])
     assert aws.control.requests() == []
+
+
+@pytest.fixture
+def receive(aws, marketplace, settings):
+    """Messages of a queue that others do not get for so long; all of them, ten at a time."""
+
+    def receive(*, visibility_seconds):
+        found = []
+        while batch := marketplace.receive_messages(
+            settings.MARKETPLACE_EVENT_QUEUES[0], wait_seconds=0, visibility_seconds=visibility_seconds
+        ):
+            found += batch
+        return found
+
+    return receive
+
+
+def warnings(caplog):
+    return [record.message for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_messages_are_deleted_ten_at_a_time_and_of_one_queue(aws, marketplace, receive):
+    other = aws.control.queue("other")["name"]
+    for number in range(12):
+        aws.control.send("marketplace-events", str(number))
+    aws.control.send(other, "of another queue")
+    messages = receive(visibility_seconds=60)
+    elsewhere = messages[0].queue_url.replace("marketplace-events", other)
+    messages[5:5] = marketplace.receive_messages(elsewhere, wait_seconds=0, visibility_seconds=60)
+    marketplace.delete_messages(messages)
+    assert [queue["in_flight"] for queue in aws.control.state()["queues"].values()] == [0, 0, 0]
+    sizes = [len(call["request"]["Entries"]) for call in aws.control.requests("DeleteMessageBatch")]
+    assert sizes == [10, 2, 1]
+
+
+def test_a_message_that_is_not_deleted_is_named_and_the_others_of_its_batch_are(
+    aws, marketplace, receive, caplog
+):
+    for number in range(3):
+        aws.control.send("marketplace-events", str(number))
+    first, second, third = receive(visibility_seconds=60)
+    marketplace.delete_messages([first, replace(second, receipt="forged"), third])
+    assert aws.control.state()["queues"]["marketplace-events"] == {"visible": 0, "in_flight": 1}
+    assert warnings(caplog) == [
+        f"Message {second.message_id} was not deleted and comes again: ReceiptHandleIsInvalid"
+    ]
+
+
+def test_messages_in_hand_stay_hidden_but_for_those_that_others_may_have(aws, marketplace, receive, caplog):
+    for number in range(3):
+        aws.control.send("marketplace-events", str(number))
+    first, gone, third = receive(visibility_seconds=5)
+    marketplace.delete_messages([gone])
+    marketplace.extend_visibility([first, gone, third], seconds=60)
+    hidden_for = [message.visible_at - time.time() for message in aws.simulator.state.messages.values()]
+    assert [round(seconds, -1) for seconds in hidden_for] == [60, 60]
+    (warning,) = warnings(caplog)
+    assert warning.startswith(f"Message {gone.message_id} is hidden no longer: ")
+    assert warning.endswith("MessageNotInflight")
+
+
+def test_who_may_not_hide_messages_asks_once(aws, marketplace, receive):
+    for number in range(3):
+        aws.control.send("marketplace-events", str(number))
+    aws.control.fault("ChangeMessageVisibility", "error", count=None)
+    with pytest.raises(MarketplaceError, match="AccessDenied"):
+        marketplace.extend_visibility(receive(visibility_seconds=60), seconds=60)
+    assert len(aws.control.requests("ChangeMessageVisibility")) == 1
 
 
 # --- Faults: attempts, time-outs, Regions
@@ -301,8 +371,8 @@ def calls(aws, settings):
         ),
         "BatchMeterUsage": lambda m: m.batch_meter_usage([usage_line(bought)], region="us-east-1"),
         "DescribeAgreement": lambda m: m.describe_agreement(bought.agreement_id),
-        "ReceiveMessage": lambda m: m.receive_messages(queue_url, wait_seconds=0),
-        "DeleteMessage": lambda m: m.delete_messages([QueueMessage(queue_url, "m", "receipt", "{}")]),
+        "ReceiveMessage": lambda m: m.receive_messages(queue_url, wait_seconds=0, visibility_seconds=60),
+        "DeleteMessageBatch": lambda m: m.delete_messages([QueueMessage(queue_url, "m", "receipt", "{}")]),
     }
 
 

@@ -7,9 +7,10 @@ from datetime import timedelta
 import pytest
 from django.db import transaction
 
-from billing import effects
+from billing import effects, owed
 from billing.aws.errors import MarketplaceUnavailable
 from billing.models import Effect, MeteringRecord
+from billing.owed import Debt
 from tests.billing.ledger import NOON, ScriptedAws, granted, make_agreement, use
 
 MINUTE = timedelta(minutes=1)
@@ -26,7 +27,7 @@ def answers(*readings):
 
 
 def owe(agreement, kind=Kind.SYNC_ENTITLEMENTS, cause="event 1", **options):
-    effects.owe(agreement, kind, cause=cause, **{"caused_at": NOON, **options})
+    owed.owe(agreement, [Debt(kind, cause, **{"caused_at": NOON, **options})])
 
 
 def test_one_cause_owes_one_effect(flex):
@@ -51,9 +52,11 @@ def test_a_reading_that_is_due_is_done_once_and_counts_from_its_cause(flex):
     assert effects.run_due(aws, now=NOON + 2 * MINUTE) == 1
     row = flex.entitlements.get()
     assert (row.valid_from, row.opened_because) == (NOON, "event 1")
-    effect = Effect.objects.get()
+    effect = Effect.objects.get(kind=Kind.SYNC_ENTITLEMENTS)
     assert (effect.state, effect.attempts, effect.done_at) == (State.DONE, 1, NOON + 2 * MINUTE)
-    assert effects.run_due(aws, now=NOON + 3 * MINUTE) == 0
+    # The change it found is told to the seller; nothing is read again.
+    assert effects.run_due(aws, now=NOON + 3 * MINUTE) == 1
+    assert effects.run_due(aws, now=NOON + 4 * MINUTE) == 0
     assert len(aws.filters) == 1
 
 
@@ -72,15 +75,15 @@ def test_what_aws_does_not_answer_stays_due_and_is_put_off_longer_each_time(flex
     pauses, now = [], NOON
     for _ in range(8):
         assert effects.run_due(down, now=now) == 0
-        effect = Effect.objects.get()
+        effect = Effect.objects.get(kind=Kind.SYNC_ENTITLEMENTS)
         pauses.append((effect.due_at - now).total_seconds())
         now = effect.due_at
     assert pauses == [15, 30, 60, 120, 240, 480, 600, 600]
     assert (effect.state, effect.attempts, effect.error) == (State.DUE, 8, "NoAnswer: ReadTimeoutError")
     assert effects.run_due(down, now=now - MINUTE) == 0
-    assert Effect.objects.get().attempts == 8
+    assert Effect.objects.get(kind=Kind.SYNC_ENTITLEMENTS).attempts == 8
     assert effects.run_due(answers(), now=now) == 1
-    assert Effect.objects.get().error == ""
+    assert Effect.objects.get(kind=Kind.SYNC_ENTITLEMENTS).error == ""
 
 
 def test_one_effects_trouble_does_not_keep_the_others_from_being_done(catalog, acme, flex, caplog):

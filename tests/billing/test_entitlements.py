@@ -8,8 +8,7 @@ from decimal import Decimal
 import pytest
 
 from billing import audit, effects, entitlements
-from billing.aws.errors import MarketplaceError, MarketplaceUnavailable
-from billing.models import Agreement, AuditEvent, Effect
+from billing.models import AuditEvent, Effect
 from tests.billing.ledger import BEGIN, NOON, ScriptedAws, entitle, granted, license_arn, make_agreement
 
 MINUTE = timedelta(minutes=1)
@@ -242,33 +241,3 @@ def test_a_legacy_customer_is_asked_for_by_account_or_identifier(catalog, acme):
     assert (of.license_arn, of.aws_account_id) == (None, classic.customer.aws_account_id)
     assert of.customer_identifier == classic.customer.customer_identifier
     assert timeline(classic) == [(3, NOON, None)]
-
-
-# --- On a schedule
-
-
-def test_the_schedule_reads_every_live_contract_and_no_subscription(catalog, acme, flex):
-    make_agreement(catalog, acme)
-    make_agreement(catalog, acme, "reports-flex", activated_at=None)
-    aws = ScriptedAws(entitlements=[[pages(3)]])
-    entitlements.sync_all(aws, now=NOON)
-    assert [of.license_arn for of in aws.filters] == [flex.license_arn]
-    assert timeline(flex) == [(3, NOON, None)]
-
-
-@pytest.mark.parametrize(
-    "trouble", [MarketplaceUnavailable("NoAnswer"), MarketplaceError("AccessDenied"), RuntimeError()]
-)
-def test_one_agreements_trouble_does_not_keep_the_others_from_being_read(catalog, acme, caplog, trouble):
-    first, second = (make_agreement(catalog, acme, "reports-flex") for _ in range(2))
-
-    class Troubled(ScriptedAws):
-        def get_entitlements(self, of):
-            if of.license_arn == second.license_arn:
-                raise trouble
-            return [pages(3)]
-
-    entitlements.sync_all(Troubled(), now=NOON)
-    assert timeline(first) == [(3, NOON, None)]
-    assert f"ntitlements of agreement {second.pk}" in caplog.text
-    assert Agreement.objects.get(pk=second.pk).entitlements_read_at == BEGIN

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from billing import effects, lifecycle, metering, submission, usage
+from billing import clock, effects, metering, submission, usage
 from billing.aws.window import HOUR
 from billing.models import Agreement, MeteringRecord
 from tests.billing.ledger import NOON, REGION, bought_agreement, use
@@ -133,7 +133,7 @@ def settle(aws, now):
     aws.control.freeze(now)
     aws.deliver(now=now)
     effects.run_due(aws.marketplace, now=now)
-    lifecycle.advance(now=now)
+    clock.advance(now=now)
 
 
 def test_when_one_license_ends_its_last_hour_is_billed_and_the_others_run_on(aws, ended):

@@ -7,14 +7,20 @@ from decimal import Decimal
 
 import pytest
 from django.core.checks import run_checks
+from django.db import transaction
 from django.template import Context, Template
 from django.utils import timezone
 
 from accounts.models import Organization
 from billing import effects, gates, usage
+from billing.grants import Grant, Quota, Reason
 from billing.models import Agreement, Entitlement, MarketplaceCustomer
+from tests.billing.arriving import at_once
+from tests.billing.ledger import use
 
 NOW = timezone.now()
+HOUR = timedelta(hours=1)
+MOMENT = timedelta(microseconds=1)
 
 
 @pytest.fixture
@@ -58,6 +64,18 @@ def grant(agreement, key, value, *, expires_at=None, valid_from=NOW - timedelta(
         valid_to=valid_to,
         opened_because="test",
     )
+
+
+def change(agreement, **fields) -> Agreement:
+    Agreement.objects.filter(pk=agreement.pk).update(**fields)
+    agreement.refresh_from_db()
+    return agreement
+
+
+def in_grace(agreement, until=NOW + HOUR, **fields) -> Agreement:
+    """It has ended, and gives access until then."""
+    ended = {"status": "ending", "ended_at": NOW - HOUR, "end_reason": "RENEWED", "access_until": until}
+    return change(agreement, **{**ended, **fields})
 
 
 def fresh(organization) -> Organization:
@@ -202,6 +220,14 @@ def test_an_active_purchase_is_what_counts_among_others(hold, acme):
     assert "does not include" in allows(acme).reason
 
 
+def test_who_bought_again_after_an_expiry_is_not_sent_to_buy_once_more(hold, acme):
+    grant(hold(), "included_pages", 100, expires_at=NOW - HOUR)
+    assert allows(acme).code is Reason.EXPIRED
+
+    hold(status="pending")
+    assert allows(acme).code is Reason.PENDING
+
+
 def test_an_expired_entitlement_opens_nothing_from_that_instant(hold, acme):
     agreement = hold()
     grant(agreement, "included_pages", 100, expires_at=NOW)
@@ -238,6 +264,205 @@ def test_an_unknown_feature_is_a_mistake_of_the_product(acme):
         gates.allows(acme, "invoices")
 
 
+# --- While AWS cannot be asked -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("policy", "lasts"),
+    [
+        ({}, timedelta(hours=24)),
+        ({"outage": timedelta(hours=2)}, timedelta(hours=2)),
+        ({"outage": timedelta(0)}, None),
+        ({"outage": "closed"}, None),
+    ],
+)
+def test_what_ran_out_and_could_not_be_read_again_goes_on_as_long_as_its_policy_says(
+    hold, acme, settings, policy, lasts
+):
+    settings.FEATURES = {"reports": {"dimensions": ["included_pages"], "quota": "included_pages", **policy}}
+    change(grant(hold(), "included_pages", 100, expires_at=NOW).agreement, entitlements_read_at=NOW - MOMENT)
+    organization = fresh(acme)
+
+    assert gates.allows(organization, "reports", now=NOW - MOMENT) == Grant(Reason.INCLUDED, 100)
+    if lasts:
+        assert gates.allows(organization, "reports", now=NOW) == Grant(Reason.OUTAGE, 100)
+        assert gates.allows(organization, "reports", now=NOW + lasts - MOMENT).is_for_now
+    assert gates.allows(organization, "reports", now=NOW + (lasts or timedelta())).code is Reason.EXPIRED
+
+
+def test_a_feature_that_stays_open_does_so_until_aws_is_heard_of_again(hold, acme, settings):
+    settings.FEATURES = {"reports": {"dimensions": ["included_pages"], "outage": "open"}}
+    agreement = hold(read=False)
+    grant(agreement, "included_pages", 100, expires_at=NOW)
+    years = NOW + timedelta(days=1000)
+    assert allows(acme, now=years).code is Reason.OUTAGE
+
+    change(agreement, entitlements_read_at=NOW - MOMENT)
+    assert allows(acme, now=years).code is Reason.OUTAGE
+    change(agreement, entitlements_read_at=NOW)
+    assert allows(acme, now=NOW).code is Reason.EXPIRED
+
+
+def test_what_is_not_in_doubt_comes_first_and_the_limit_is_of_both(hold, acme):
+    grant(hold(read=False), "included_pages", 100, expires_at=NOW)
+    hold(included_pages=50)
+
+    assert allows(acme) == Grant(Reason.INCLUDED, 150)
+    assert allows(acme, now=NOW + timedelta(hours=24)) == Grant(Reason.INCLUDED, 50)
+
+
+def test_what_a_product_opens_is_not_in_doubt_because_something_else_of_it_ran_out(hold, acme):
+    change(grant(hold(), "included_pages", 100, expires_at=NOW).agreement, entitlements_read_at=NOW - HOUR)
+
+    assert allows(acme, "reports").code is Reason.OUTAGE
+    assert allows(acme, "seats").code is Reason.INCLUDED
+
+
+# --- While one agreement follows another -------------------------------------------------------------------
+
+
+def test_after_an_end_that_may_be_a_renewal_everything_stays_open_for_a_while(hold, acme):
+    agreement = in_grace(hold(included_pages=100))
+    grant(agreement, "reports", 1, expires_at=NOW - HOUR)
+
+    assert allows(acme, now=NOW + HOUR - MOMENT) == Grant(Reason.GRACE, 100)
+    assert allows(acme, now=NOW + HOUR).code is Reason.ENDED
+    agreement.entitlements.filter(dimension_key="included_pages").update(valid_to=NOW)
+    assert allows(acme, now=NOW + HOUR - MOMENT) == Grant(Reason.GRACE)
+
+
+def test_a_contract_that_aws_calls_renewed_outlasts_its_expiry_by_a_day(hold, acme, settings):
+    agreement = change(hold(), end_reason="RENEWED", entitlements_read_at=NOW - HOUR)
+    grant(agreement, "included_pages", 100, expires_at=NOW)
+    day = timedelta(days=1)
+
+    for outage, afterwards in (("closed", Reason.EXPIRED), ("open", Reason.OUTAGE)):
+        settings.FEATURES = {"reports": {"dimensions": ["included_pages"], "outage": outage}}
+        assert allows(acme, now=NOW + day - MOMENT).code is Reason.GRACE
+        assert allows(acme, now=NOW + day).code is afterwards
+
+
+def test_an_agreement_and_the_one_that_continues_it_count_once(hold, acme):
+    old = in_grace(hold(included_pages=100))
+    new = change(hold(included_pages=50), previous=old)
+    assert allows(acme) == Grant(Reason.INCLUDED, 50)
+
+    # As AWS may tell the beginning of the new one before the end of the old one.
+    change(old, status="active", ended_at=None, access_until=None, end_reason="")
+    assert allows(acme).limit == 50
+    third = change(hold(included_pages=7), previous=in_grace(new))
+    in_grace(old)
+    assert allows(acme) == Grant(Reason.INCLUDED, 7)
+    change(third, status="pending", activated_at=None)
+    assert allows(acme) == Grant(Reason.GRACE, 50)
+
+
+@pytest.mark.parametrize("not_there_yet", [{"status": "pending", "activated_at": None}, {"read": False}])
+def test_until_the_next_agreement_is_there_with_its_entitlements_the_old_one_counts(
+    hold, acme, not_there_yet
+):
+    if "read" in not_there_yet:
+        not_there_yet = {"entitlements_read_at": None}
+    old = in_grace(hold(included_pages=100))
+    change(hold(), previous=old, **not_there_yet)
+
+    assert allows(acme) == Grant(Reason.GRACE, 100)
+
+
+def test_an_agreement_that_goes_on_elsewhere_counts_where_it_is(hold, acme, outsider):
+    old = in_grace(hold(included_pages=100))
+    change(hold(included_pages=50, organization=outsider.organizations.get()), previous=old)
+
+    assert allows(acme) == Grant(Reason.GRACE, 100)
+
+
+def test_the_end_of_the_next_agreement_brings_no_grace_back_but_leaves_what_is_active(hold, acme):
+    old = in_grace(hold(included_pages=100))
+    change(hold(status="ended", included_pages=50), previous=old)
+    assert allows(acme).code is Reason.ENDED
+
+    change(old, status="active", ended_at=None, access_until=None, end_reason="")
+    assert allows(acme) == Grant(Reason.INCLUDED, 100)
+
+
+def test_the_quota_ignores_the_use_of_what_is_superseded_or_ran_out(hold, acme):
+    old, ran_out = hold(included_pages=100), hold()
+    grant(ran_out, "included_pages", 100, expires_at=NOW - HOUR)
+    new = change(hold(included_pages=50), previous=old)
+    for agreement, pages in ((old, 70), (ran_out, 20), (new, 3)):
+        use(agreement, pages, at=NOW)
+
+    assert gates.quota(fresh(acme), "reports", now=NOW) == Quota(Decimal(50), Decimal(3))
+    assert gates.quota(fresh(acme), "reports", now=NOW + timedelta(days=100)).used == 3
+    change(new, status="pending", activated_at=None)
+    assert gates.quota(fresh(acme), "reports", now=NOW) == Quota(Decimal(100), Decimal(70))
+
+
+@pytest.mark.parametrize(
+    ("fields", "banner"),
+    [
+        ({"access_until": timezone.now() + HOUR}, "Your subscription is changing over at AWS"),
+        ({"access_until": None}, None),
+        ({"status": "active", "ended_at": None, "access_until": None}, "is changing over at AWS"),
+    ],
+)
+def test_every_page_says_what_is_open_only_for_now(hold, acme, acme_admin, client, fields, banner):
+    in_grace(hold(included_pages=100), **fields)
+    client.force_login(acme_admin)
+
+    page = client.get("/o/acme/").content.decode()
+
+    assert (banner in page) if banner else ("About this workspace" not in page)
+
+
+def test_every_page_says_that_aws_cannot_be_asked(hold, acme, acme_admin, client):
+    agreement = hold()
+    grant(agreement, "included_pages", 50, expires_at=NOW)
+    client.force_login(acme_admin)
+    assert "About this workspace" not in client.get("/o/acme/").content.decode()
+
+    change(agreement, entitlements_read_at=NOW - HOUR)
+    assert "AWS has not told yet whether your contract was renewed" in client.get("/o/acme/").content.decode()
+
+
+# --- Reservations ------------------------------------------------------------------------------------------
+
+
+def test_a_reservation_is_of_what_is_left(hold, acme):
+    agreement = hold("reports-team", seats=10)
+
+    assert gates.reserve(acme, "seats", 9, now=NOW) == Grant(Reason.INCLUDED, 10)
+    refused = gates.reserve(acme, "seats", 10, now=NOW)
+    assert (refused.code, refused.limit, refused.reason) == (Reason.QUOTA, 10, "Only 9 of 10 are left.")
+    agreement.entitlements.update(valid_to=NOW)
+    grant(agreement, "seats", 1, valid_from=NOW)
+    assert gates.reserve(acme, "seats", now=NOW).reason == "All 1 are taken."
+    assert gates.quota(fresh(acme), "seats", now=NOW) == Quota(Decimal(1), Decimal(1))
+
+
+def test_what_has_no_limit_can_always_be_reserved(hold, acme):
+    hold("reports-payg")
+
+    assert gates.reserve(acme, "seats", 1000, now=NOW) == Grant(Reason.INCLUDED)
+
+
+def test_what_was_not_bought_cannot_be_reserved(acme):
+    assert gates.reserve(acme, "seats", now=NOW).code is Reason.NO_SUBSCRIPTION
+
+
+def test_a_feature_that_nothing_counts_cannot_be_reserved(acme):
+    with pytest.raises(LookupError, match=r"FEATURES\['reports'\] has no 'count'"):
+        gates.reserve(acme, "reports", now=NOW)
+
+
+def test_a_reservation_outside_a_transaction_is_a_mistake_of_the_product():
+    # A thread has a connection of its own, in no test's transaction.
+    [answer] = at_once(lambda: gates.reserve(Organization(pk=1), "seats", now=NOW))
+
+    assert isinstance(answer, transaction.TransactionManagementError)
+    assert "as long as its transaction" in str(answer)
+
+
 # --- One query ---------------------------------------------------------------------------------------------
 
 
@@ -255,18 +480,65 @@ def test_a_gate_is_one_query_however_much_was_bought(hold, acme, django_assert_n
 # --- In views and templates --------------------------------------------------------------------------------
 
 
-def test_the_paywall_answers_403_with_the_reason_and_the_ways_out(client, hold, acme, acme_admin, settings):
+def situate(hold, code):
+    """Bring acme into the situation that a refusal is about."""
+    if code in ("pending", "failed", "ended"):
+        hold(status=code, included_pages=100)
+    elif code == "expired":
+        grant(hold(), "included_pages", 100, expires_at=NOW - HOUR)
+    elif code == "not_included":
+        hold("reports-team", seats=5)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "ways_out"),
+    [
+        ("pending", "AWS has not confirmed your purchase yet", {"again"}),
+        ("not_included", "Your subscription does not include this", {"listing"}),
+        ("no_subscription", "Your organization has no subscription yet", {"listing"}),
+        ("expired", "Your contract has expired", {"listing", "console"}),
+        ("failed", "AWS could not complete your purchase", {"listing", "console"}),
+        ("ended", "Your subscription has ended", {"listing", "console"}),
+    ],
+)
+def test_the_paywall_says_why_and_the_ways_out(
+    client, hold, acme, acme_admin, settings, code, reason, ways_out
+):
     settings.ROOT_URLCONF = "tests.billing.gated_urls"
-    hold("reports-team", seats=5)
+    situate(hold, code)
     client.force_login(acme_admin)
 
     response = client.get("/o/acme/gated/")
 
     page = response.content.decode()
-    assert response.status_code == 403
-    assert "Your subscription does not include this" in page
-    assert settings.MARKETPLACE_LISTING_URL in page
+    assert (response.status_code, response.context["grant"].code) == (403, code)
+    assert reason in page
+    assert settings.SUPPORT_EMAIL in page
+    assert "See your subscription" in page
+    links = {
+        "again": 'href="/o/acme/gated/"',
+        "listing": settings.MARKETPLACE_LISTING_URL,
+        "console": "https://console.aws.amazon.com/marketplace/home#/subscriptions",
+    }
+    assert {name for name, link in links.items() if link in page} == ways_out
     assert client.post("/o/acme/gated/").status_code == 403
+
+
+def test_the_paywall_sends_members_to_their_administrators(client, acme, acme_member, settings):
+    settings.ROOT_URLCONF = "tests.billing.gated_urls"
+    client.force_login(acme_member)
+
+    page = client.get("/o/acme/gated/").content.decode()
+
+    assert "/o/acme/subscription/" not in page
+    assert "Owners and admins of your workspace" in page
+
+
+def test_every_answer_has_a_sentence():
+    grants = [Grant(code, Decimal(5), Decimal(2)) for code in Reason]
+
+    assert len({grant.reason for grant in grants}) == len(grants)
+    assert {grant.code for grant in grants if grant} == {Reason.INCLUDED, Reason.GRACE, Reason.OUTAGE}
 
 
 def test_a_template_asks_a_gate(hold, acme):
@@ -307,6 +579,23 @@ def test_a_feature_that_nothing_grants_stops_the_start(settings, feature):
     assert complaints(settings, {"reports": feature}) == ["billing.E003"]
 
 
+@pytest.mark.parametrize("outage", ["sometimes", 24, None])
+def test_an_unknown_outage_policy_stops_the_start(settings, outage):
+    assert complaints(settings, {"reports": {"products": ["x"], "outage": outage}}) == ["billing.E004"]
+
+
+@pytest.mark.parametrize("outage", ["open", "closed", timedelta(0), timedelta(days=3)])
+def test_an_outage_policy_is_a_word_or_a_time(settings, outage):
+    assert complaints(settings, {"reports": {"products": ["x"], "outage": outage}}) == []
+
+
+@pytest.mark.parametrize(
+    "count", ["accounts.organizations.places", "nowhere.count", "count", "accounts.models.settings", len]
+)
+def test_a_count_that_is_no_function_to_import_stops_the_start(settings, count):
+    assert complaints(settings, {"seats": {"products": ["x"], "count": count}}) == ["billing.E005"]
+
+
 # --- Not known yet -----------------------------------------------------------------------------------------
 
 
@@ -324,18 +613,3 @@ def test_an_active_contract_whose_entitlements_were_never_read_is_worth_another_
     Agreement.objects.filter(pk=agreement.pk).update(entitlements_read_at=NOW)
     assert not allows(acme).waiting
     assert "does not include" in allows(acme).reason
-
-
-def test_the_paywall_offers_another_look_only_while_it_is_worth_one(hold, acme, acme_admin, client, settings):
-    settings.ROOT_URLCONF = "tests.billing.gated_urls"
-    client.force_login(acme_admin)
-    agreement = hold(status="pending")
-
-    page = client.get(f"/o/{acme.slug}/gated/")
-    assert page.status_code == 403
-    assert "Almost ready" in page.content.decode()
-    assert "Check again" in page.content.decode()
-    assert "Subscription" in page.content.decode()  # an administrator keeps the tabs
-
-    Agreement.objects.filter(pk=agreement.pk).update(status="failed")
-    assert "Check again" not in client.get(f"/o/{acme.slug}/gated/").content.decode()

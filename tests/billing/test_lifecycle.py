@@ -11,8 +11,8 @@ from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from billing import audit, events, lifecycle, metering, registration, triggers, usage
-from billing.lifecycle import State, fold
+from billing import audit, clock, events, metering, registration, triggers, usage
+from billing.fold import State, fold
 from billing.models import Agreement, AuditEvent, Effect, MarketplaceEvent, MeteringRecord, UsageEvent
 from billing.notifications import Notification, Type
 from tests.billing.ledger import NOON, make_agreement, make_record
@@ -58,9 +58,14 @@ CANCELLED = happened(Type.ENDED, ENDED_AT, status="CANCELLED", source_id="b")
 GONE = happened(Type.DEPROVISIONED, GONE_AT, source_id="c")
 
 
-def gone(status, ended_after, closes_after):
+def gone(status, ended_after, closes_after, reason="CANCELLED", access_for=None):
     return State(
-        status, activated_at=NOON, ended_at=NOON + ended_after, metering_closes_at=NOON + closes_after
+        status,
+        activated_at=NOON,
+        ended_at=NOON + ended_after,
+        end_reason=reason,
+        access_until=NOON + ended_after + access_for if access_for else None,
+        metering_closes_at=NOON + closes_after,
     )
 
 
@@ -87,25 +92,66 @@ def over(after):
         ([ACTIVE, CANCELLED], gone("ending", ENDED_AT, ENDED_AT + HOUR)),
         # The hour counts from License Deprovisioned.
         ([ACTIVE, CANCELLED, GONE], gone("ending", ENDED_AT, GONE_AT + HOUR)),
-        ([ACTIVE, GONE], gone("ending", GONE_AT, GONE_AT + HOUR)),
+        # Why is not known yet: access goes on for as long as that may take.
+        ([ACTIVE, GONE], gone("ending", GONE_AT, GONE_AT + HOUR, "", 10 * MINUTE)),
         # Ended after Deprovisioned, even by its own time.
         (
             [ACTIVE, GONE, happened(Type.ENDED, GONE_AT + SECOND, status="EXPIRED")],
-            gone("ending", GONE_AT, GONE_AT + HOUR),
+            gone("ending", GONE_AT, GONE_AT + HOUR, "EXPIRED"),
         ),
         # Renewed and replaced: access does not blink.
-        ([ACTIVE, happened(Type.ENDED, HOUR, status="RENEWED")], State("active", activated_at=NOON)),
-        ([ACTIVE, happened(Type.ENDED, HOUR, status="REPLACED")], State("active", activated_at=NOON)),
+        (
+            [ACTIVE, happened(Type.ENDED, HOUR, status="RENEWED")],
+            State("active", activated_at=NOON, end_reason="RENEWED"),
+        ),
+        (
+            [ACTIVE, happened(Type.ENDED, HOUR, status="REPLACED")],
+            State("active", activated_at=NOON, end_reason="REPLACED"),
+        ),
         (
             [ACTIVE, happened(Type.ENDED, HOUR, status="RENEWED"), GONE],
-            gone("ending", GONE_AT, GONE_AT + HOUR),
+            gone("ending", GONE_AT, GONE_AT + HOUR, "RENEWED", 24 * HOUR),
+        ),
+        # Deprovisioned first: the reason makes the grace longer, or takes it away.
+        (
+            [ACTIVE, GONE, happened(Type.ENDED, GONE_AT + SECOND, status="REPLACED")],
+            gone("ending", GONE_AT, GONE_AT + HOUR, "REPLACED", 24 * HOUR),
+        ),
+        # AWS lists no entitlements any more, and no event said why: what it says later counts.
+        (
+            [ACTIVE, happened(Type.ENTITLEMENTS_GONE, HOUR)],
+            gone("ending", HOUR, 2 * HOUR, "GONE", 10 * MINUTE),
+        ),
+        (
+            [ACTIVE, happened(Type.ENTITLEMENTS_GONE, HOUR), GONE],
+            gone("ending", HOUR, GONE_AT + HOUR, "GONE", 10 * MINUTE),
+        ),
+        (
+            [ACTIVE, happened(Type.ENTITLEMENTS_GONE, HOUR), happened(Type.ENDED, HOUR, status="RENEWED")],
+            gone("ending", HOUR, 2 * HOUR, "RENEWED", 24 * HOUR),
+        ),
+        (
+            [ACTIVE, happened(Type.ENTITLEMENTS_GONE, HOUR), happened(Type.ENTITLED, 3 * HOUR)],
+            State("active", activated_at=NOON),
+        ),
+        # What AWS told is not taken back by a reading.
+        (
+            [ACTIVE, CANCELLED, happened(Type.ENTITLED, 3 * HOUR)],
+            gone("ending", ENDED_AT, ENDED_AT + HOUR),
+        ),
+        ([happened(Type.ENTITLEMENTS_GONE)], State()),
+        # A contract that no event made active: AWS lists its entitlements.
+        ([happened(Type.ENTITLED)], State("active", activated_at=NOON)),
+        (
+            [CANCELLED, happened(Type.ENTITLED, 2 * HOUR)],
+            State("failed", ended_at=NOON + ENDED_AT, end_reason="CANCELLED"),
         ),
         # An ended agreement never comes back.
         (
             [ACTIVE, CANCELLED, happened(Type.LICENSE_UPDATED, 2 * HOUR)],
             gone("ending", ENDED_AT, ENDED_AT + HOUR),
         ),
-        ([CANCELLED], State("failed", ended_at=NOON + ENDED_AT)),
+        ([CANCELLED], State("failed", ended_at=NOON + ENDED_AT, end_reason="CANCELLED")),
         # Cancelled before its license came: AWS still takes usage of that license for an hour.
         (
             [CANCELLED, happened(Type.LICENSE_UPDATED, 2 * HOUR)],
@@ -113,24 +159,25 @@ def over(after):
                 "ending",
                 activated_at=NOON + 2 * HOUR,
                 ended_at=NOON + 2 * HOUR,
+                end_reason="CANCELLED",
                 metering_closes_at=NOON + 3 * HOUR,
             ),
         ),
         ([GONE], State("failed", ended_at=NOON + GONE_AT)),
-        ([happened(Type.UNSUBSCRIBED)], State("failed", ended_at=NOON)),
+        ([happened(Type.UNSUBSCRIBED)], State("failed", ended_at=NOON, end_reason="UNSUBSCRIBED")),
         # The window.
         ([ACTIVE, CANCELLED, over(ENDED_AT + HOUR)], gone("ended", ENDED_AT, ENDED_AT + HOUR)),
         ([ACTIVE, CANCELLED, GONE, over(ENDED_AT + HOUR)], gone("ending", ENDED_AT, GONE_AT + HOUR)),
         ([ACTIVE, over(HOUR)], State("active", activated_at=NOON)),
         # SNS.
-        ([ACTIVE, happened(Type.UNSUBSCRIBE_PENDING, HOUR)], gone("ending", HOUR, 2 * HOUR)),
+        ([ACTIVE, happened(Type.UNSUBSCRIBE_PENDING, HOUR)], gone("ending", HOUR, 2 * HOUR, "UNSUBSCRIBED")),
         (
             [ACTIVE, happened(Type.UNSUBSCRIBE_PENDING, HOUR), happened(Type.UNSUBSCRIBED, 2 * HOUR)],
-            gone("ended", HOUR, 2 * HOUR),
+            gone("ended", HOUR, 2 * HOUR, "UNSUBSCRIBED"),
         ),
         (
             [ACTIVE, happened(Type.UNSUBSCRIBED, HOUR)],
-            State("ended", activated_at=NOON, ended_at=NOON + HOUR),
+            State("ended", activated_at=NOON, ended_at=NOON + HOUR, end_reason="UNSUBSCRIBED"),
         ),
         (
             [ACTIVE, happened(Type.UNSUBSCRIBE_PENDING, HOUR), happened(Type.SUBSCRIBED, HOUR + SECOND)],
@@ -138,7 +185,36 @@ def over(after):
         ),
         (
             [ACTIVE, happened(Type.UNSUBSCRIBED, HOUR), happened(Type.SUBSCRIBED, HOUR + SECOND)],
-            State("ended", activated_at=NOON, ended_at=NOON + HOUR),
+            State("ended", activated_at=NOON, ended_at=NOON + HOUR, end_reason="UNSUBSCRIBED"),
+        ),
+        # What people must look at.
+        ([happened(Type.ADVISORY_ISSUED, HOUR)], State(advisory_issued_at=NOON + HOUR)),
+        ([happened(Type.ADVISORY_ISSUED), happened(Type.ADVISORY_RESOLVED, HOUR)], State()),
+        ([ACTIVE, happened(Type.VET_FAILED, HOUR)], State("active", activated_at=NOON)),
+        # Told by the way.
+        (
+            [happened(Type.SUBSCRIBED, free_trial=True)],
+            State("active", activated_at=NOON, free_trial=True),
+        ),
+        (
+            [
+                ACTIVE,
+                happened(Type.DESCRIBED, HOUR, trial_ends_at=NOON + 9 * HOUR, initial_agreement_id="agmt-0"),
+            ],
+            State(
+                "active",
+                activated_at=NOON,
+                free_trial=True,
+                trial_ends_at=NOON + 9 * HOUR,
+                initial_agreement_id="agmt-0",
+            ),
+        ),
+        (
+            [
+                happened(Type.CREATED, intent="RENEW", previous_agreement_id="agmt-0", auto_renews=True),
+                happened(Type.AMENDED, HOUR, intent="AMEND", auto_renews=False),
+            ],
+            State(intent="RENEW", previous_agreement_id="agmt-0", auto_renews=False),
         ),
     ],
 )
@@ -176,6 +252,7 @@ def test_late_doubled_and_reordered_events_give_the_same_state(history, random):
     assert (state.activated_at is None) == (state.status in ("pending", "failed"))
     assert state.status != "ending" or (state.ended_at and state.metering_closes_at)
     assert state.status != "active" or (state.ended_at, state.metering_closes_at) == (None, None)
+    assert state.access_until is None or state.ended_at is not None
 
 
 # --- Arriving, in any order
@@ -245,7 +322,8 @@ def test_an_event_that_cannot_be_applied_keeps_neither_the_buyer_nor_the_others_
     bought = aws.buy("reports-payg", agreement_created_after=0, license_updated_after=0)
     broken = MarketplaceEvent.objects.create(
         channel="eventbridge", source_id="broken", kind="k", occurred_at=timezone.now() - timedelta(days=1),
-        body="{}", payload={"agreement_id": bought.agreement_id}, state=MarketplaceEvent.State.WAITING,
+        body="{}", payload={"agreement_id": bought.agreement_id}, aws_agreement_id=bought.agreement_id,
+        state=MarketplaceEvent.State.WAITING,
     )  # fmt: skip
     aws.deliver()
     arrival = registration.arrive(
@@ -270,7 +348,7 @@ def test_19_a_failed_payment_gives_no_access(catalog, acme):
     take(sns("subscribe-fail", NOON, customer=agreement.customer.customer_identifier))
     agreement.refresh_from_db()
     assert agreement.status == "failed"
-    assert not Effect.objects.exists()
+    assert not Effect.objects.filter(kind="sync_entitlements").exists()
 
 
 def test_53_the_end_of_one_license_leaves_the_others_alone(catalog):
@@ -287,34 +365,34 @@ def test_53_the_end_of_one_license_leaves_the_others_alone(catalog):
 def test_54_an_hour_after_deprovisioning_the_agreement_has_ended(catalog):
     take(license_updated(NOON), deprovisioned(NOON + HOUR), now=NOON + HOUR)
     agreement = Agreement.objects.get()
-    lifecycle.advance(now=NOON + 2 * HOUR - SECOND)
+    clock.advance(now=NOON + 2 * HOUR - SECOND)
     agreement.refresh_from_db()
     assert agreement.status == "ending"
     for _ in range(2):
-        lifecycle.advance(now=NOON + 2 * HOUR)
+        clock.advance(now=NOON + 2 * HOUR)
     agreement.refresh_from_db()
     assert agreement.status == "ended"
-    clock = MarketplaceEvent.objects.get(channel="clock")
-    assert (clock.occurred_at, clock.state, clock.agreement) == (NOON + 2 * HOUR, "applied", agreement)
-    said = AuditEvent.objects.get(data__after="ended")
-    assert (said.actor, said.data["before"]) == ("clock", "ending")
+    said = MarketplaceEvent.objects.get(channel="clock")
+    assert (said.occurred_at, said.state, said.agreement) == (NOON + 2 * HOUR, "applied", agreement)
+    link = AuditEvent.objects.get(data__after="ended")
+    assert (link.actor, link.data["before"]) == ("clock", "ending")
 
 
 def test_a_window_that_was_put_off_ends_at_its_new_time(catalog):
     take(license_updated(NOON), ended(NOON + HOUR), now=NOON + HOUR)
-    lifecycle.advance(now=NOON + 2 * HOUR)
+    clock.advance(now=NOON + 2 * HOUR)
     assert Agreement.objects.get().status == "ended"
     # License Deprovisioned was late on its way: AWS's hour counts from it.
     take(deprovisioned(NOON + HOUR + 31 * SECOND), now=NOON + 2 * HOUR)
     assert Agreement.objects.get().status == "ending"
-    lifecycle.advance(now=NOON + 2 * HOUR + 31 * SECOND)
+    clock.advance(now=NOON + 2 * HOUR + 31 * SECOND)
     assert Agreement.objects.get().status == "ended"
     assert MarketplaceEvent.objects.filter(channel="clock").count() == 2
 
 
 def test_a_window_that_was_called_off_meanwhile_does_not_end(catalog, acme):
     agreement = make_agreement(catalog, acme)
-    lifecycle._end_window(agreement.pk, now=NOON)
+    clock._end_window(agreement, now=NOON)
     assert not MarketplaceEvent.objects.exists()
 
 
@@ -324,15 +402,15 @@ def test_one_agreements_trouble_does_not_keep_the_others_from_ending(catalog, ac
     take(license_updated(NOON, arn=other, agreement_id="agmt-2"), now=NOON + HOUR)
     take(deprovisioned(NOON + HOUR, arn=other, agreement_id="agmt-2"), now=NOON + HOUR)
     broken = Agreement.objects.get(agreement_id="agmt-1")
-    end = lifecycle._end_window
+    end = clock._end_window
 
-    def fails(pk, *, now):
-        if pk == broken.pk:
+    def fails(agreement, *, now):
+        if agreement == broken:
             raise RuntimeError
-        end(pk, now=now)
+        end(agreement, now=now)
 
-    monkeypatch.setattr(lifecycle, "_end_window", fails)
-    lifecycle.advance(now=NOON + 3 * HOUR)
+    monkeypatch.setattr(clock, "_end_window", fails)
+    clock.advance(now=NOON + 3 * HOUR)
     assert f"The end of agreement {broken.pk} could not be applied" in caplog.text
     assert Agreement.objects.get(agreement_id="agmt-2").status == "ended"
 
@@ -351,7 +429,8 @@ def test_57_a_late_created_does_not_activate_again(catalog):
 def test_58_an_event_twice_has_one_effect(catalog):
     body = license_updated(NOON)
     take(body, body)
-    assert Effect.objects.count() == 1
+    assert Effect.objects.filter(kind="sync_entitlements").count() == 1
+    assert Effect.objects.filter(kind="mail", cause="seller_new:").count() == 1
     assert AuditEvent.objects.filter(action="status_changed").count() == 1
 
 
@@ -367,22 +446,23 @@ def test_60_a_license_without_its_prefix_is_the_same_one(catalog):
 
 def test_activation_owes_a_reading_of_the_entitlements_at_once_since_the_event(catalog):
     take(license_updated(NOON), now=NOON + MINUTE)
-    effect = Effect.objects.get()
-    assert (effect.kind, effect.caused_at, effect.due_at) == ("sync_entitlements", NOON, NOON + MINUTE)
+    effect = Effect.objects.get(kind="sync_entitlements")
+    assert (effect.caused_at, effect.due_at) == (NOON, NOON + MINUTE)
 
 
 def test_a_subscription_owes_none_it_has_no_entitlements(catalog):
     take(license_updated(NOON, product="reports-payg"), now=NOON)
-    assert not Effect.objects.exists()
+    assert not Effect.objects.filter(kind="sync_entitlements").exists()
 
 
 def test_an_end_owes_a_flush_at_once_and_one_when_the_last_hour_has_settled(catalog):
     take(license_updated(NOON, product="reports-payg"))
     take(ended(NOON + HOUR), now=NOON + HOUR + MINUTE)
-    first, second = Effect.objects.order_by("due_at")
+    flushes = Effect.objects.filter(kind="flush_usage")
+    first, second = flushes.order_by("due_at")
     assert (first.due_at, second.due_at) == (NOON + HOUR + MINUTE, NOON + HOUR + 10 * MINUTE)
     take(deprovisioned(NOON + HOUR + 31 * SECOND, product="reports-payg"), now=NOON + HOUR + 2 * MINUTE)
-    again = Effect.objects.exclude(pk__in=[first.pk, second.pk]).get()
+    again = flushes.exclude(pk__in=[first.pk, second.pk]).get()
     assert again.due_at == NOON + HOUR + 2 * MINUTE
 
 

@@ -66,7 +66,7 @@ def test_polling_takes_events_in_and_does_what_they_owe(aws, rung):
     agreement = Agreement.objects.get()
     assert agreement.status == "active"
     assert agreement.entitlements.get().value == 7
-    assert Effect.objects.get().state == "done"
+    assert Effect.objects.get(kind="sync_entitlements").state == "done"
 
 
 def test_a_queue_that_does_not_answer_keeps_no_other_from_being_polled(aws, settings, caplog):

@@ -123,7 +123,7 @@ FREE = {  # what may change of a row that is otherwise written once
     },
     Submission: {"finished_at", "outcome", "aws_request_id", "error_code", "error_message"},
     SubmissionLine: {"status", "aws_record_id"},
-    MarketplaceEvent: {"agreement", "state", "error", "attempts", "next_attempt_at"},
+    MarketplaceEvent: {"agreement", "state", "error", "attempts", "next_attempt_at", "alarmed_at"},
     Entitlement: {"valid_to", "closed_because"},
     Registration: {"user", "claimed_at"},
     AuditEvent: set(),
@@ -364,6 +364,9 @@ CONSTRAINTS: dict[str, tuple[Model, str, dict[str, Any]]] = {
         Agreement, "insert", {"license_id": None, "license_arn": None, "agreement_id": None},
     ),
     "agreement_active_has_start": (Agreement, "update", {"activated_at": None}),
+    "agreement_grace_is_after_an_end": (Agreement, "update", {"access_until": NOON}),
+    "agreement_follows_another": (Agreement, "update", {"previous_id": "SELF"}),
+    "effect_state_known": (Effect, "update", {"state": "other"}),
     "entitlement_one_current_per_dimension": (Entitlement, "lifted", {}),
     "entitlement_exactly_one_value": (
         Entitlement, "insert", {"string_value": "x", "dimension_key": "new"},

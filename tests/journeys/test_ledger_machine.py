@@ -25,10 +25,10 @@ from hypothesis.stateful import (
 
 from accounts.models import Organization, User
 from billing import (
+    clock,
     decisions,
     effects,
     identity,
-    lifecycle,
     metering,
     reconciliation,
     registration,
@@ -95,7 +95,7 @@ class Ledger(RuleBasedStateMachine):
         """Take in what AWS has sent; what renews itself goes on for the same organization."""
         self.aws.deliver(now=self.now)
         effects.run_due(self.aws.marketplace, now=self.now)
-        lifecycle.advance(now=self.now)
+        clock.advance(now=self.now)
         Agreement.objects.filter(organization=None).update(organization=self.acme, claimed_at=self.now)
 
     def row(self, index: int, quantity: Decimal, ago: int, tags: dict[str, str]) -> dict[str, Any]:

@@ -1,0 +1,40 @@
+"""A flag says that an agreement needs a person, and why. It changes nothing of what the buyer may do."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from accounts.models import User
+from billing import audit
+from billing.models import Agreement
+
+logger = logging.getLogger(__name__)
+
+NOT_SUBSCRIBED = "AWS says the customer is not subscribed."
+ADVISORY = "AWS has issued an advisory about this purchase: see Manage agreements in AWS Marketplace."
+VET_FAILED = "AWS could not vet this buyer: see the agreement in AWS Marketplace."
+NO_SUCCESSOR = "AWS said that another agreement continues this one, and none came in 24 hours."
+UNCLEAR_SUCCESSION = (
+    "It continues another purchase of this AWS account, and AWS did not say which of several."
+)
+
+
+def raise_flag(agreement: Agreement, reason: str, *, at: datetime, by: str = "aws") -> bool:
+    """Flag it (its lock is held), once: what was flagged first stays. Returns whether it was raised."""
+    if agreement.flagged_at is not None:
+        return False
+    agreement.flagged_at, agreement.flag_reason = at, reason
+    agreement.save(update_fields=["flagged_at", "flag_reason"])
+    audit.record(agreement, "flagged", by=by, at=at, reason=reason)
+    logger.error("Agreement %s is flagged: %s", agreement.pk, reason)
+    return True
+
+
+def lower_flag(agreement: Agreement, reason: str, *, by: User | str, at: datetime) -> None:
+    """Take the flag away if this is why it is there. The caller holds the agreement's lock."""
+    if agreement.flagged_at is None or agreement.flag_reason != reason:
+        return
+    agreement.flagged_at, agreement.flag_reason = None, ""
+    agreement.save(update_fields=["flagged_at", "flag_reason"])
+    audit.record(agreement, "flag_lowered", by=by, at=at, reason=reason)

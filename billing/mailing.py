@@ -1,0 +1,204 @@
+"""Writing and sending the mails that an agreement owes (billing.mails says which and whether).
+
+Sent at least once: a process that dies between the mail server's yes and our note of it sends it again, under
+the same Message-ID, which mail programs show once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Sequence
+from datetime import UTC
+from smtplib import SMTPDataError, SMTPRecipientsRefused
+from typing import Any
+from urllib.parse import urlsplit
+
+from allauth.account.models import EmailAddress
+from django.conf import settings
+from django.core.mail import EmailMessage, get_connection
+from django.core.mail.backends.base import BaseEmailBackend
+from django.db.models import Q
+from django.template.loader import render_to_string
+from django.urls import reverse
+from django.utils import timezone
+
+from accounts.models import Membership, Organization
+from billing import owed
+from billing.mails import LETTERS, Situation, expires_at
+from billing.models import Agreement, Dimension, MeteringRecord, UsageEvent
+
+logger = logging.getLogger(__name__)
+
+_PERMANENT = 500  # SMTP's replies from here on say that another try is of no use
+_TRAILING_SPACE = re.compile(r"(?<!\n--)[ \t]+\n")  # but that of a signature's "-- "
+_TOO_MANY_EMPTY_LINES = re.compile(r"\n{3,}")
+
+
+class NobodyTold(Exception):
+    """No mail was sent, and no other try will help: the text says why."""
+
+
+def send(case: Situation) -> str:
+    """Send it to whom it concerns. Returns how many got it, in words.
+
+    Raises NobodyTold; and when the mail server took none, what its connection raised. When it took some, the
+    rest is owed to each alone: a retry must not reach anybody twice.
+    """
+    to = _readers(case)
+    if not to:
+        raise NobodyTold("there is nobody to tell")
+    subject, body = _write(case)
+    sent: list[str] = []
+    refusals: list[str] = []
+    left: dict[str, Exception] = {}
+    with get_connection() as connection:
+        for address in to:
+            try:
+                _send(case, address, subject, body, connection)
+            except (SMTPRecipientsRefused, SMTPDataError) as error:
+                if _is_final(error):
+                    refusals.append(str(error))
+                else:
+                    left[address] = error
+            except Exception as error:  # a mail server's or a mail service's: the others must not wait for it
+                left[address] = error
+            else:
+                sent.append(address)
+    if left and not sent and not refusals:
+        raise next(iter(left.values()))
+    if left:
+        logger.warning("Effect %s: %s of %s mails are tried again", case.effect.pk, len(left), len(to))
+        owed.owe(case.agreement, [case.to_only(_digest(address)) for address in left])
+    if not sent and not left:
+        raise NobodyTold(f"the mail server refused it: {refusals[0]}")
+    again = f", {len(left)} tried again" if left else ""
+    return f"sent to {len(sent)} of {len(to)}{again}"
+
+
+def _send(case: Situation, address: str, subject: str, body: str, connection: BaseEmailBackend) -> None:
+    to_buyer = LETTERS[case.name].to == "buyer"
+    EmailMessage(
+        subject,
+        body,
+        to=[address],
+        reply_to=[settings.SUPPORT_EMAIL] if to_buyer else None,
+        connection=connection,
+        headers={"Message-ID": _message_id(case, address), "Auto-Submitted": "auto-generated"},
+    ).send()
+
+
+def _is_final(error: SMTPRecipientsRefused | SMTPDataError) -> bool:
+    """Whether the mail server will not take it tomorrow either. A "come back later" is no refusal."""
+    if isinstance(error, SMTPDataError):
+        return error.smtp_code >= _PERMANENT
+    return all(code >= _PERMANENT for code, _ in error.recipients.values())
+
+
+# --- To whom
+
+
+def _readers(case: Situation) -> Sequence[str]:
+    everybody = (
+        settings.SELLER_EMAILS or [settings.SUPPORT_EMAIL]
+        if LETTERS[case.name].to == "seller"
+        else _administrators(case.agreement.organization)
+    )
+    return [address for address in everybody if case.one in ("", _digest(address))]
+
+
+def _administrators(organization: Organization | None) -> Sequence[str]:
+    """Verified addresses of those who run the workspace."""
+    if organization is None:
+        return []
+    addresses = EmailAddress.objects.filter(
+        verified=True,
+        primary=True,
+        user__is_active=True,
+        user__memberships__organization=organization,
+        user__memberships__role__in=Membership.ADMINISTRATORS,
+    )
+    return list(addresses.order_by("pk").values_list("email", flat=True))
+
+
+def _message_id(case: Situation, address: str) -> str:
+    """The same for every try, and for no other mail: not even after the database was made anew."""
+    effect = case.effect
+    told = f"{case.agreement.pk} {case.name} {case.which} {effect.caused_at.isoformat()} {address}"
+    return f"<{_digest(told)}@{urlsplit(settings.SITE_URL).hostname}>"
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+# --- What it says
+
+
+def _write(case: Situation) -> tuple[str, str]:
+    """Subject and text. Templates may leave as much white space as their conditions like."""
+    context = _context(case)
+    with timezone.override(UTC):  # every instant is called UTC
+        subject = render_to_string(f"emails/{case.name}_subject.txt", context)
+        body = render_to_string(f"emails/{case.name}_message.txt", context)
+    text = _TOO_MANY_EMPTY_LINES.sub("\n\n", _TRAILING_SPACE.sub("\n", body)).strip()
+    return _one_line(subject), f"{text}\n"
+
+
+def _context(case: Situation) -> dict[str, Any]:
+    """What templates may say. Callables ask the database only where they are used."""
+    agreement = case.agreement
+    organization = agreement.organization
+    trial_ends_at = agreement.trial_ends_at
+    context: dict[str, Any] = {
+        "agreement": agreement,
+        "customer": agreement.customer,
+        "product": _one_line(agreement.product.title),
+        "organization": _one_line(organization.name) if organization else "",
+        "account": agreement.customer.masked if agreement.customer.aws_account_id else "",
+        "is_active": agreement.status == Agreement.Status.ACTIVE,
+        "continues_another": agreement.previous_id is not None or agreement.continues_another,
+        "is_first_turn": case.which in ("", "1"),
+        "is_on_trial": agreement.free_trial and (trial_ends_at is None or trial_ends_at > case.now),
+        "expires_at": expires_at(agreement),
+        "entitlements": lambda: agreement.entitlements.current().order_by("dimension_key"),
+        "has_arrived": agreement.registrations.exists,
+        "is_metered": lambda: _is_metered(agreement),
+        "is_all_reported": lambda: _is_all_reported(agreement),
+        "site_name": settings.SITE_NAME,
+        "support_email": settings.SUPPORT_EMAIL,
+        "listing_url": settings.MARKETPLACE_LISTING_URL,
+        "console_url": _url("admin:billing_agreement_change", agreement.pk),
+    }
+    if case.is_a_date:
+        context |= {"date": case.date, "days_left": case.days_left}
+    if organization is not None:
+        context["workspace_url"] = settings.SITE_URL + organization.get_absolute_url()
+        context["subscription_url"] = _url("billing:subscription", organization.slug)
+    return context
+
+
+def _is_metered(agreement: Agreement) -> bool:
+    return agreement.product.dimensions.filter(kind=Dimension.Kind.METERED).exists()
+
+
+def _is_all_reported(agreement: Agreement) -> bool:
+    """Whether AWS has taken all its usage: what is in doubt, refused or written off was not surely taken."""
+    record, use = MeteringRecord.State, UsageEvent.Disposition
+    settled = (record.ACCEPTED, record.NOT_DUE, record.VOID)  # the usage of a void one is open again
+    not_reported = Q(metering_record=None, disposition=use.BILLABLE) | Q(
+        disposition__in=[use.TOO_LATE, use.WRITTEN_OFF]
+    )
+    return not (
+        agreement.metering_records.exclude(state__in=settled).exists()
+        or agreement.usage_events.filter(not_reported).exists()
+    )
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _url(name: str, *arguments: Any) -> str:
+    return settings.SITE_URL + reverse(name, args=arguments)

@@ -1,0 +1,150 @@
+"""Which agreement continues which, and what the next one inherits.
+
+A renewal or replacement is a new agreement under a new license (Seller Guide, "Managing SaaS subscription
+events"). The buyer must not notice: the organization moves on to it, and with it everything that hangs there.
+Open usage stays with the license under which it occurred.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from django.db import transaction
+
+from billing import audit, customers, flags, lifecycle, owed
+from billing.fold import UNEXPLAINED_GRACE
+from billing.models import Agreement, Effect
+from billing.models.customers import AgreementQuerySet
+from billing.owed import Debt
+
+
+@dataclass(frozen=True, slots=True)
+class Unclear:
+    """It cannot be said yet, or ever without a person: ``why``."""
+
+    why: str
+    several: bool = False
+
+
+_SEVERAL = Unclear("several purchases of the buyer may be meant", several=True)
+
+
+def link(agreement: Agreement, *, now: datetime) -> Unclear | None:
+    """Find what ``agreement`` continues and what continues it, link them, and let the successor inherit.
+
+    Whoever of the two is asked later finds the other. Linked already changes nothing.
+    """
+    old: Agreement | Unclear | None = agreement.previous
+    if old is None and agreement.continues_another:
+        old = _only(_predecessors(agreement), agreement, lambda each: _doubt(each, agreement, now=now))
+    new: Agreement | Unclear | None = Agreement.objects.filter(previous=agreement).first()
+    if new is None and agreement.is_continued:
+        new = _only(_successors(agreement), agreement, lambda each: _doubt(agreement, each, now=now))
+    for first, second in ((old, agreement), (agreement, new)):
+        if isinstance(first, Agreement) and isinstance(second, Agreement):
+            _join(first, second, now=now)
+    unclear = [each for each in (old, new) if isinstance(each, Unclear)]
+    return max(unclear, key=lambda each: each.several, default=None)
+
+
+def let_inherit(old: Agreement, *, now: datetime) -> None:
+    """``old`` has an organization now: what continues it, and was there before, goes there too."""
+    successor = Agreement.objects.filter(previous=old, organization=None).first()
+    if successor is not None:
+        owed.owe(successor, [Debt(Effect.Kind.LINK, "the one before was claimed", now)])
+
+
+def ask(agreement: Agreement, *, now: datetime) -> None:
+    """Several purchases might be meant: a person must look."""
+    with transaction.atomic():
+        flags.raise_flag(customers.lock(agreement.pk), flags.UNCLEAR_SUCCESSION, at=now)
+
+
+@transaction.atomic
+def _join(old: Agreement, new: Agreement, *, now: datetime) -> None:
+    # Locked in one order, whichever of the two asked: two consumers never wait for each other in a ring.
+    locked = {each.pk: each for each in customers.lock_many([old.pk, new.pk])}
+    old, new = locked[old.pk], locked[new.pk]
+    if new.previous_id is None:
+        if Agreement.objects.filter(previous=old).exists():
+            return  # somebody linked another meanwhile
+        new.previous = old
+        new.save(update_fields=["previous"])
+        audit.record(new, "continues", by="aws", at=now, agreement=old.pk)
+        audit.record(old, "continued", by="aws", at=now, agreement=new.pk)
+    if new.previous_id != old.pk:
+        return
+    for each in (old, new):
+        flags.lower_flag(each, flags.UNCLEAR_SUCCESSION, by="aws", at=now)
+    if new.activated_at is not None:
+        flags.lower_flag(old, flags.NO_SUCCESSOR, by="aws", at=now)
+    if new.organization_id is None and old.organization_id is not None:
+        new.organization, new.claimed_at = old.organization, now
+        new.save(update_fields=["organization", "claimed_at"])
+        audit.record(new, "inherited", by="aws", at=now, organization=old.organization_id, agreement=old.pk)
+        lifecycle.bring_up_to_date(new, by="aws", now=now)
+        let_inherit(new, now=now)
+
+
+def _predecessors(new: Agreement) -> list[Agreement]:
+    """Those that ``new`` may continue: the one AWS names, else any of the buyer's that goes on elsewhere."""
+    if new.previous_agreement_id is not None:
+        return list(
+            Agreement.objects.filter(agreement_id=new.previous_agreement_id, successor=None).exclude(
+                pk=new.pk
+            )
+        )
+    return list(_same_buyers(new).continued().filter(successor=None))
+
+
+def _successors(old: Agreement) -> list[Agreement]:
+    """Those that may continue ``old``: the one that names it, else any of the buyer's that continues one."""
+    if old.agreement_id is not None:
+        named = list(Agreement.objects.filter(previous_agreement_id=old.agreement_id, previous=None))
+        if named:
+            return named
+    others = _same_buyers(old).filter(previous_agreement_id=None, previous=None)
+    return [other for other in others if other.continues_another]
+
+
+def _same_buyers(agreement: Agreement) -> AgreementQuerySet:
+    same = Agreement.objects.filter(product=agreement.product_id, customer=agreement.customer_id)
+    return same.exclude(pk=agreement.pk)
+
+
+def _only(
+    found: Sequence[Agreement], of: Agreement, doubt: Callable[[Agreement], Unclear | None]
+) -> Agreement | Unclear:
+    """The one that can be meant: that of the same chain, or the only one without a doubt."""
+    if not found:
+        return Unclear("the other agreement is not known yet")
+    chain = [each for each in found if _same_chain(each, of)]
+    if len(chain) == 1:
+        return chain[0]
+    if len(found) == 1:
+        return doubt(found[0]) or found[0]
+    return _SEVERAL
+
+
+def _doubt(old: Agreement, new: Agreement, *, now: datetime) -> Unclear | None:
+    """Why ``new`` may not be what continues ``old``, although nothing else is known that does."""
+    if [each.pk for each in _successors(old)] != [new.pk] or [each.pk for each in _predecessors(new)] != [
+        old.pk
+    ]:
+        return _SEVERAL
+    if new.previous_agreement_id is not None or now - new.created_at >= UNEXPLAINED_GRACE:
+        return None
+    # It is not named. What another workspace of the same buyer holds may be replaced at the same moment, the
+    # events of that still on their way; a wrong guess would open a workspace to strangers.
+    others = _same_buyers(old).live(now).filter(successor=None).exclude(pk=new.pk)
+    if others.exclude(organization=old.organization_id).exists():
+        return Unclear("another purchase of the buyer may be meant, of which AWS tells later")
+    return None
+
+
+def _same_chain(one: Agreement, other: Agreement) -> bool:
+    """Only DescribeAgreement tells the first agreement of a chain."""
+    firsts = [each.initial_agreement_id for each in (one, other)]
+    return None not in firsts and firsts[0] == firsts[1]
