@@ -286,7 +286,7 @@ def test_the_command_listens_to_every_queue_and_stops_at_once_when_told(aws, run
         soon(lambda most=applied: MarketplaceEvent.objects.filter(state="applied").count() > most)
     assert Agreement.objects.get().status == "active"
     assert Effect.objects.get(kind="sync_entitlements").state == "due"
-    bells = soon(lambda: list((tmp_path / "broker/messages").glob("*")))
-    assert b"billing.tasks.run_effects" in bells[0].read_bytes()
+    bells = tmp_path / "broker/messages"
+    soon(lambda: any(b"billing.tasks.run_effects" in bell.read_bytes() for bell in bells.glob("*")))
     running.send_signal(signal.SIGTERM)
     assert running.wait(10) == 0  # and not after the 20 seconds of a long poll
