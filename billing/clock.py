@@ -48,25 +48,29 @@ def _end_window(agreement: Agreement, *, now: datetime) -> None:
     closes_at = agreement.metering_closes_at
     if agreement.status != Status.ENDING or closes_at is None or closes_at > now:
         return  # it was called off, or put off, while we waited for the lock
-    _say(agreement, Type.WINDOW_OVER, "Metering window over", closes_at, name="window-over", now=now)
+    lifecycle.tell(agreement, window_over(agreement, closes_at), now=now)
 
 
 def _end_trial(agreement: Agreement, *, now: datetime) -> None:
     ends_at = agreement.trial_ends_at
     if agreement.status != Status.ACTIVE or ends_at is None or ends_at > now:
         return
-    _say(agreement, Type.TRIAL_OVER, _TRIAL_OVER, ends_at, name="trial-over", now=now)
+    lifecycle.tell(agreement, _said(agreement, Type.TRIAL_OVER, _TRIAL_OVER, ends_at), now=now)
 
 
-def _say(agreement: Agreement, kind: Type, what: str, at: datetime, *, name: str, now: datetime) -> None:
-    notification = Notification(
+def window_over(agreement: Agreement, at: datetime) -> Notification:
+    """That AWS takes no usage any more."""
+    return _said(agreement, Type.WINDOW_OVER, "Metering window over", at)
+
+
+def _said(agreement: Agreement, kind: Type, what: str, at: datetime) -> Notification:
+    return Notification(
         channel=MarketplaceEvent.Channel.CLOCK,
-        source_id=f"{name}:{agreement.pk}:{at.isoformat()}",
+        source_id=f"{kind}:{agreement.pk}:{at.isoformat()}",
         type=kind,
         name=what,
         occurred_at=at,
     )
-    lifecycle.tell(agreement, notification, now=now)
 
 
 def _expired(now: datetime) -> QuerySet[Entitlement]:

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from django.db import connection, transaction
 from django.db.models import CharField, Model
 
-from billing import customers, lifecycle
+from billing import customers, legacy, lifecycle
 from billing.aws.types import QueueMessage
 from billing.models import Agreement, MarketplaceCustomer, MarketplaceEvent, Product
 from billing.models.events import MarketplaceEventQuerySet
@@ -149,7 +149,7 @@ def apply(event_pk: int, *, now: datetime) -> None:
         return
     notification = Notification.from_json(event.payload)
     too_long = _too_long(notification)
-    agreement = None if too_long else _agreement_of(notification, now=now)
+    agreement = None if too_long else _agreement_of(notification, event, now=now)
     if agreement is not None:
         if notification.type is Type.OTHER:
             _settle(event, State.UNKNOWN, agreement=agreement)
@@ -212,7 +212,7 @@ def _too_long(notification: Notification) -> list[str]:
     return found
 
 
-def _agreement_of(notification: Notification, *, now: datetime) -> Agreement | None:
+def _agreement_of(notification: Notification, event: MarketplaceEvent, *, now: datetime) -> Agreement | None:
     """The event's agreement, locked. A purchase is made known by its first event, buyer or no buyer."""
     found = None
     if notification.license_arn:
@@ -248,44 +248,5 @@ def _agreement_of(notification: Notification, *, now: datetime) -> Agreement | N
             by="aws",
         )
     if notification.customer_identifier:
-        return _legacy_agreement(product, notification, now=now)
+        return legacy.agreement_of(product, notification, event, now=now)
     return None
-
-
-def _legacy_agreement(product: Product, notification: Notification, *, now: datetime) -> Agreement | None:
-    """Legacy events name a customer, not a purchase: of one after the other, the one of that time."""
-    identifier = notification.customer_identifier
-    rows = list(
-        Agreement.objects.filter(
-            product=product, customer__customer_identifier=identifier, identity=Agreement.Identity.LEGACY
-        ).order_by("created_at", "pk")
-    )
-    begun = [row for row in rows if (row.activated_at or row.created_at) <= notification.occurred_at]
-    row = (begun or rows)[-1 if begun else 0] if rows else None
-    if notification.type is Type.SUBSCRIBED and (
-        row is None or _is_over(row, rows, notification.occurred_at)
-    ):
-        return customers.get_agreement(
-            product=product,
-            customer=customers.get_customer(aws_account_id=None, customer_identifier=identifier),
-            license_arn=None,
-            agreement_id=None,
-            offer_id=notification.offer_id,
-            now=now,
-            by="aws",
-        )
-    return customers.lock(row.pk) if row else None
-
-
-def _is_over(row: Agreement, rows: list[Agreement], at: datetime) -> bool:
-    """Whether a subscription at that instant is another purchase than ``row``."""
-    another_is_live = any(
-        other.pk != row.pk and other.status not in (Agreement.Status.ENDED, Agreement.Status.FAILED)
-        for other in rows
-    )
-    if row.status == Agreement.Status.FAILED:
-        return another_is_live  # else the buyer has paid now
-    if row.status != Agreement.Status.ENDED or row.ended_at is None or at < row.ended_at:
-        return False
-    # Within the final hour it calls the ending off.
-    return another_is_live or at >= (row.metering_closes_at or row.ended_at)

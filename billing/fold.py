@@ -85,7 +85,7 @@ def course_of_sorted(notifications: Iterable[Notification]) -> Course:
     milestones: list[Milestone] = []
     activations = 0
     for event in _ties_broken(notifications):
-        before, state = state, _step(state, event)
+        before, state = state, step(state, event)
         if state.status == Status.ACTIVE != before.status:
             activations += 1
         milestones += _passed(before, state, event.occurred_at, activations)
@@ -109,7 +109,8 @@ def _passed(before: State, after: State, at: datetime, activations: int) -> Iter
             yield Milestone(name, date.isoformat(), at)
 
 
-def _step(state: State, event: Notification) -> State:
+def step(state: State, event: Notification) -> State:
+    """The state after one more event; only right if all before it were folded in their order."""
     at = event.occurred_at
     state = _told(state, event)
     match event.type:

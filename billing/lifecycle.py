@@ -166,8 +166,7 @@ def bring_up_to_date(agreement: Agreement, *, by: User | str, now: datetime) -> 
         agreement.save(update_fields=sorted(changed))
         _follow_up(agreement, changed, before=before, by=by, now=now)
     letters = list(mails.owed_for(agreement, course.milestones))
-    if "status" in changed:
-        owed.withdraw_mails(agreement, mails.MILESTONE_LETTERS, but=letters)
+    owed.withdraw_mails(agreement, mails.MILESTONE_LETTERS, but=letters)
     owed.owe(agreement, [*_due_to_state(agreement, changed, now=now), *letters])
 
 

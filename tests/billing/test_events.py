@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 import pytest
 from django.db import connection, transaction
@@ -528,3 +528,30 @@ def test_a_buyer_who_arrives_before_the_event_finds_the_same_purchase(aws):
     aws.control.advance(timedelta(minutes=1))
     aws.deliver()
     assert Agreement.objects.get().status == "active"
+
+
+ORDERS = list(permutations(range(5)))[::7]
+PURCHASES = [
+    sns("subscribe-success", NOON),
+    sns("unsubscribe-pending", NOON + timedelta(hours=1)),
+    sns("unsubscribe-success", NOON + timedelta(hours=2)),
+    sns("subscribe-success", NOON + timedelta(hours=3)),
+    sns("unsubscribe-pending", NOON + timedelta(hours=5)),
+]
+
+
+@pytest.mark.parametrize(
+    "without", [(), (2,), (4,)], ids=["all", "no unsubscribe-success", "the second goes on"]
+)
+@pytest.mark.parametrize("order", ORDERS, ids=lambda order: "".join(map(str, order)))
+def test_two_purchases_told_in_any_order_are_the_same_two(catalog, order, without):
+    for number in order:
+        if number not in without:
+            take(PURCHASES[number], now=NOON + timedelta(hours=5))
+    found = Agreement.objects.order_by("activated_at").values_list("status", "activated_at", "ended_at")
+    second_end = None if 4 in without else NOON + timedelta(hours=5)
+    assert list(found) == [
+        ("ended", NOON, NOON + timedelta(hours=1)),
+        ("ending" if second_end else "active", NOON + timedelta(hours=3), second_end),
+    ]
+    assert set(states().values()) == {State.APPLIED}

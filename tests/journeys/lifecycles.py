@@ -56,7 +56,13 @@ class Life:
     tokens: list[str]
     messages: list[QueueMessage] = field(default_factory=list)
     later: list[QueueMessage] = field(default_factory=list)  # sent after ``now``
+    # Of each agreement, from when until when AWS takes its usage.
+    active: dict[str, tuple[datetime, datetime]] = field(default_factory=dict)
     now: datetime = datetime.min.replace(tzinfo=UTC)
+
+    def was_active(self, agreement_id: str | None, instant: datetime) -> bool:
+        start, end = self.active.get(agreement_id or "", (instant, instant))
+        return start <= instant < end
 
     def told_of_an_end(self, order: Sequence[int]) -> int:
         """The place in ``order`` of the first message after which nobody registers any more."""
@@ -90,6 +96,11 @@ def live(
     control.advance(40)
     life = Life([each.token for each in bought])
     life.now = control.now()
+    for agreement in control.state()["agreements"]:
+        begun, over = agreement["activates_at"], agreement["ended_at"]
+        if begun is not None:
+            until = datetime.fromisoformat(over) if over else life.now + HOUR
+            life.active[agreement["agreement_id"]] = (datetime.fromisoformat(begun), until)
     life.messages = list(_received(aws))
     control.freeze(life.now + 62 * MINUTE)
     life.later = list(_received(aws))
@@ -160,6 +171,8 @@ class Telling:
             agreement = registration.claim(arrival, by=self.owner, new_name="Acme", now=now)
             for ago in (3 * HOUR, 90 * MINUTE, 10 * MINUTE):
                 usage_at = now - ago
+                if not self.life.was_active(agreement.agreement_id, usage_at):
+                    continue
                 with suppress(usage.UsageRefused):
                     usage.record(
                         agreement.organization, "pages", 7, key=str(ago), occurred_at=usage_at,

@@ -19,6 +19,7 @@ LICENSE_ACTIONS = (
     "amend", "renew", "replace", "cancel", "expire", "fail_payment", "another", "issue_advisory",
     "resolve_advisory", "stop auto-renewal", "suspend", "reinstate",
 )  # fmt: skip
+# Of two legacy purchases one after the other nothing says for which the buyer came: test_events has those.
 LEGACY_ACTIONS = ("amend", "renew", "replace", "cancel", "expire", "fail_payment", "resubscribe")
 PRODUCTS = ("reports-payg", "reports-team", "reports-flex", "reports-classic", "reports-vintage")
 
