@@ -6,12 +6,13 @@ What cannot be parsed is stored as failed; what cannot be applied yet stays and 
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from django.db import connection, transaction
-from django.db.models import CharField, Model
+from django.db.models import CharField, Model, Q
 
 from billing import customers, legacy, lifecycle
 from billing.aws.types import QueueMessage
@@ -31,6 +32,7 @@ _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(seconds=20), timedelta(hours=1)
 # Every so many failures in a row alarm again: with these pauses that is more than a day apart.
 _ALARM_EVERY = 32
 _ALARMED_AT_ONCE = 1000
+_CHUNK = 500
 
 
 def store(message: QueueMessage, *, now: datetime) -> MarketplaceEvent:
@@ -121,8 +123,7 @@ def alarm_of_waiting(*, now: datetime) -> int:
 
 
 def _apply_each(events: MarketplaceEventQuerySet, *, now: datetime) -> None:
-    # Keys only: of ten thousand that waited, one at a time is in memory.
-    for pk, attempts in list(events.due(now).order_by("occurred_at", "pk").values_list("pk", "attempts")):
+    for pk, attempts in _in_order(events.due(now)):
         try:
             apply(pk, now=now)
         except Exception as error:  # one event's trouble must not keep the others from being applied
@@ -134,6 +135,15 @@ def _apply_each(events: MarketplaceEventQuerySet, *, now: datetime) -> None:
                 attempts=attempts + 1,
                 next_attempt_at=now + min(_LONGEST_PAUSE, _FIRST_PAUSE * 2 ** min(attempts, 10)),
             )
+
+
+def _in_order(events: MarketplaceEventQuerySet) -> Iterator[tuple[int, int]]:
+    """Key and failures so far of each, by time. Of ten thousand that waited, some hundred are in memory."""
+    further = events.order_by("occurred_at", "pk").values_list("pk", "attempts", "occurred_at")
+    while rows := list(further[:_CHUNK]):
+        yield from ((pk, attempts) for pk, attempts, _ in rows)
+        pk, _, at = rows[-1]
+        further = further.filter(Q(occurred_at__gt=at) | Q(occurred_at=at, pk__gt=pk))
 
 
 @transaction.atomic

@@ -57,13 +57,11 @@ def send(case: Situation) -> str:
         for address in to:
             try:
                 _send(case, address, subject, body, connection)
-            except (SMTPRecipientsRefused, SMTPDataError) as error:
+            except Exception as error:  # a mail server's or a mail service's: the others must not wait for it
                 if _is_final(error):
                     refusals.append(str(error))
                 else:
                     left[address] = error
-            except Exception as error:  # a mail server's or a mail service's: the others must not wait for it
-                left[address] = error
             else:
                 sent.append(address)
     if left and not sent and not refusals:
@@ -89,11 +87,11 @@ def _send(case: Situation, address: str, subject: str, body: str, connection: Ba
     ).send()
 
 
-def _is_final(error: SMTPRecipientsRefused | SMTPDataError) -> bool:
-    """Whether the mail server will not take it tomorrow either. A "come back later" is no refusal."""
-    if isinstance(error, SMTPDataError):
-        return error.smtp_code >= _PERMANENT
-    return all(code >= _PERMANENT for code, _ in error.recipients.values())
+def _is_final(error: Exception) -> bool:
+    """Whether the mail server refuses this mail, and will tomorrow. A "come back later" is no refusal."""
+    if isinstance(error, SMTPRecipientsRefused):
+        return all(code >= _PERMANENT for code, _ in error.recipients.values())
+    return isinstance(error, SMTPDataError) and error.smtp_code >= _PERMANENT
 
 
 # --- To whom
@@ -105,7 +103,7 @@ def _readers(case: Situation) -> Sequence[str]:
         if LETTERS[case.name].to == "seller"
         else _administrators(case.agreement.organization)
     )
-    return [address for address in everybody if case.one in ("", _digest(address))]
+    return [address for address in dict.fromkeys(everybody) if case.one in ("", _digest(address))]
 
 
 def _administrators(organization: Organization | None) -> Sequence[str]:

@@ -21,6 +21,7 @@ from billing.owed import Debt
 Status = Agreement.Status
 
 NEVER_REGISTERED_AFTER = timedelta(hours=24)
+TRIED_AGAIN_AFTER = timedelta(minutes=1)
 TRIAL_REMINDERS = (7, 1)  # days before
 CONTRACT_REMINDERS = (30, 7)
 
@@ -84,19 +85,16 @@ class Situation:
     @property
     def is_repeated(self) -> bool:
         """Whether the same is owed once more, for a later turn of the agreement's life."""
-        return self.owes(f"{self.name}:{int(self.which) + 1}")
+        return _mails_of(self.agreement).filter(cause=f"{self.name}:{int(self.which) + 1}").exists()
 
     @property
     def is_continued(self) -> bool:
         return self.agreement.is_continued
 
-    def owes(self, cause: str) -> bool:
-        return _mails_of(self.agreement).filter(cause=cause).exists()
-
     def to_only(self, one: str) -> Debt:
         """What is still owed when others have got it and ``one`` has not."""
-        effect = self.effect
-        return Debt(Effect.Kind.MAIL, f"{self.name}@{one}:{self.which}", effect.caused_at, self.now)
+        cause = f"{self.name}@{one}:{self.which}"
+        return Debt(Effect.Kind.MAIL, cause, self.effect.caused_at, self.now + TRIED_AGAIN_AFTER)
 
 
 @dataclass(frozen=True, slots=True)

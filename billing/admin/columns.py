@@ -37,6 +37,10 @@ def instant(value: datetime | None) -> str:
     return format_html('<time class="whitespace-nowrap">{}</time>', stamp(value))
 
 
+def unbroken(text: str) -> str:
+    return format_html('<span class="whitespace-nowrap">{}</span>', text)
+
+
 def purchase(agreement: Agreement | None) -> str:
     """An agreement as people speak of it: who bought what. The license id is on its page."""
     if agreement is None:

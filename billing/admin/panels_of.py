@@ -19,6 +19,7 @@ from billing.admin.columns import (
     plain,
     purchase,
     stamp,
+    unbroken,
 )
 from billing.admin.panels import Panel, panel
 from billing.admin.tones import (
@@ -68,7 +69,7 @@ def history(agreement: Agreement, *, before: datetime | None = None) -> Panel:
     """What happened ``before``, newest first; the way back in time is the same page, asked anew."""
     page = billing_history.page(agreement, limit=_ENTRIES, before=before)
     rows = [
-        [instant(entry.at), dotted(entry.what, DOT[entry.tone], entry.link_to), entry.why, entry.by]
+        [instant(entry.at), dotted(entry.what, DOT[entry.tone], entry.link_to), entry.why, unbroken(entry.by)]
         for entry in page.entries
     ]
     return Panel(

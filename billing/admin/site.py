@@ -77,6 +77,7 @@ class OperatorSite(UnfoldAdminSite):
             "site_title": settings.SITE_NAME,
             "site_header": f"{settings.SITE_NAME} operators",
             "site_favicons": [Favicon(static("favicon.svg"), rel="icon", type="image/svg+xml")],
+            "styles": [*context["styles"], static("operators.css")],
         }
 
     def index(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> TemplateResponse:

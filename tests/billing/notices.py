@@ -28,13 +28,17 @@ def eventbridge(
     account: str = "222222222222",
     source_id: str | None = None,
     status: str | None = None,
+    facts: dict[str, Any] | None = None,
     **envelope: Any,
 ) -> str:
-    """An event as EventBridge puts it into a queue. Agreement events carry neither product nor license."""
+    """An event as EventBridge puts it into a queue. Agreement events carry neither product nor license.
+
+    ``facts`` are what it says of the agreement beyond its status, by AWS's own names.
+    """
     of_license = detail_type.startswith("License")
     detail: dict[str, Any] = {
         "requestId": "r", "catalog": "AWSMarketplace",
-        "agreement": {"id": agreement_id, **({"status": status} if status else {})},
+        "agreement": {"id": agreement_id, **({"status": status} if status else {}), **(facts or {})},
         "acceptor": {"accountId": account}, "proposer": {"accountId": "111111111111"},
     }  # fmt: skip
     if of_license:

@@ -481,6 +481,7 @@ def test_an_agreements_page_tells_its_history_first_and_leads_to_what_was_before
     )
     assert newest.more.endswith("#history")
     assert 'id="history"' in older.content.decode()
+    assert "operators.css" in older.content.decode(), "On a phone no sentence is cut off."
     assert oldest.title == "History before 2026-11-04 12:07"
     assert "Step 6" in oldest.table["rows"][0][1]
     assert not oldest.more

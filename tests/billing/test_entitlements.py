@@ -7,9 +7,12 @@ from decimal import Decimal
 
 import pytest
 
-from billing import audit, effects, entitlements
-from billing.models import AuditEvent, Effect
+from billing import audit, effects, entitlements, reconciliation, registration
+from billing import catalog as catalogs
+from billing.models import Agreement, AuditEvent, Effect
 from tests.billing.ledger import BEGIN, NOON, ScriptedAws, entitle, granted, license_arn, make_agreement
+from tests.billing.notices import deprovisioned, ended, license_updated
+from tests.billing.stage import SECOND, Stage, of, take
 
 MINUTE = timedelta(minutes=1)
 
@@ -241,3 +244,156 @@ def test_a_legacy_customer_is_asked_for_by_account_or_identifier(catalog, acme):
     assert (of.license_arn, of.aws_account_id) == (None, classic.customer.aws_account_id)
     assert of.customer_identifier == classic.customer.customer_identifier
     assert timeline(classic) == [(3, NOON, None)]
+
+
+def test_a_legacy_purchase_that_got_a_license_is_not_given_the_rows_of_another(catalog, acme):
+    classic = make_agreement(
+        catalog, acme, "reports-classic", license_arn=license_arn(7), license_id=f"l-{7:032}"
+    )
+    rows = [pages(3, license_arn=license_arn(7)), pages(9, license_arn=license_arn(8))]
+    sync(classic, rows)
+    assert timeline(classic) == [(3, NOON, None)]
+
+
+def test_a_legacy_purchase_takes_the_rows_of_a_license_of_which_nobody_has_told(catalog, acme):
+    """The listing has moved to licenses, and License Updated is on its way."""
+    classic = make_agreement(catalog, acme, "reports-classic")
+    second = make_agreement(catalog, acme, "reports-flex", account=classic.customer.aws_account_id)
+    sync(classic, [pages(9, license_arn=second.license_arn), pages(3, license_arn=license_arn(7))])
+    assert timeline(classic) == [(3, NOON, None)]
+
+
+# --- After the end
+
+
+def bought(**options):
+    """A contract that AWS's events have made active."""
+    take(license_updated(BEGIN, **options), now=BEGIN)
+    agreement = Agreement.objects.get()
+    sync(agreement, [pages(5)], now=BEGIN)
+    Effect.objects.update(state="done")
+    return agreement
+
+
+def test_what_was_in_force_at_the_end_is_not_taken_away_by_a_reading(catalog):
+    agreement = bought()
+    take(deprovisioned(NOON), now=NOON)
+    sync(agreement, [], [], now=NOON + MINUTE)
+    assert timeline(agreement) == [(5, BEGIN, None)]
+    assert entitlements.revoke(agreement.pk, now=NOON + 10 * MINUTE) == ""
+    assert timeline(agreement) == [(5, BEGIN, NOON)]
+
+
+def test_an_upgrade_before_the_end_that_is_read_after_it_counts_in_the_last_hour(catalog):
+    agreement = bought()
+    take(license_updated(NOON - MINUTE), deprovisioned(NOON), now=NOON)
+    sync(agreement, [pages(8)], now=NOON + MINUTE, since=NOON - MINUTE)
+    assert timeline(agreement) == [(5, BEGIN, NOON - MINUTE), (8, NOON - MINUTE, None)]
+
+
+def test_nothing_begins_after_the_end(catalog):
+    agreement = bought()
+    take(ended(NOON), now=NOON)
+    entitlements.revoke(agreement.pk, now=NOON)
+    for now in (NOON + MINUTE, NOON + 9 * MINUTE):
+        sync(agreement, [pages(8), granted("seats", 1)], now=now)
+    assert timeline(agreement) == [(5, BEGIN, NOON)]
+    assert not agreement.entitlements.current().exists()
+    assert AuditEvent.objects.filter(action="entitlements_changed").count() == 2
+
+
+def test_what_is_read_for_the_first_time_after_access_is_over_is_closed_with_it(catalog):
+    take(license_updated(BEGIN), ended(NOON), now=NOON)
+    agreement = Agreement.objects.get()
+    entitlements.revoke(agreement.pk, now=NOON)
+    sync(agreement, [pages(8)], now=NOON + MINUTE)
+    assert timeline(agreement) == [(8, BEGIN, NOON)]
+    assert list(audit.verify()) == []
+
+
+def test_access_is_not_revoked_while_it_goes_on_or_when_the_ending_was_called_off(catalog):
+    agreement = bought()
+    assert entitlements.revoke(agreement.pk, now=NOON) == "the ending was called off"
+    take(deprovisioned(NOON), now=NOON)
+    assert entitlements.revoke(agreement.pk, now=NOON + 9 * MINUTE) == "access goes on"
+    assert timeline(agreement) == [(5, BEGIN, None)]
+
+
+# --- Facts page, cases 20 to 26 (24 is in test_clock.py)
+
+
+@pytest.fixture
+def stage(aws, acme_admin):
+    return Stage(aws, acme_admin)
+
+
+def test_20_a_bare_answer_is_no_entitlement(stage, aws, acme):
+    purchase = aws.buy("reports-flex", license_updated_after=3600)
+    arrival = registration.arrive(aws.marketplace, token=purchase.token, free_trial_hint=False, now=stage.now)
+    assert entitlements.sync(arrival.agreement, marketplace=aws.marketplace, now=stage.now)
+    assert (of(purchase).status, of(purchase).entitlements.count()) == ("pending", 0)
+
+
+def put_on_sale(aws, **values):
+    """A contract on each of these; answers its product code."""
+    product = {
+        "code": "many", "product_id": "prod-many", "title": "Many", "pricing": "contract",
+        "identity": "license",
+        "dimensions": [
+            {
+                "key": key, "label": key, "kind": "entitled",
+                "value_type": KINDS[type(value)], "default_quantity": value,
+            }
+            for key, value in values.items()
+        ],
+    }  # fmt: skip
+    catalogs.load({"products": [product]})
+    return aws.control.add_product(product)
+
+
+KINDS = {int: "integer", float: "double", bool: "boolean", str: "string"}
+
+
+def current(agreement):
+    return {row.dimension_key: row.value for row in agreement.entitlements.current()}
+
+
+def test_21_26_entitlements_are_all_read_an_empty_page_in_between(stage, aws, acme):
+    sold = {f"feature_{number:02}": number + 1 for number in range(26)}
+    code = put_on_sale(aws, **sold)
+    aws.control.fault("GetEntitlements", "empty_page")
+    assert current(stage.buy(acme, code)) == sold
+    assert len(aws.control.requests("GetEntitlements")) == 3
+
+
+def test_22_aws_is_never_asked_by_both_names_of_a_customer(stage, aws, acme, catalog):
+    agreement = stage.buy(acme, "reports-classic")
+    assert None not in (agreement.customer.aws_account_id, agreement.customer.customer_identifier)
+    entitlements.sync(agreement, marketplace=aws.marketplace, now=stage.now)
+    asked = aws.control.requests("GetEntitlements")[-1]["request"]["Filter"]
+    assert list(asked) == ["CUSTOMER_AWS_ACCOUNT_ID"]
+
+
+def test_23_of_two_licenses_each_has_its_own_values(stage, aws, acme):
+    one, two = (
+        stage.buy(acme, aws_account_id="123456789012", quantities={"included_pages": pages})
+        for pages in (10, 20)
+    )
+    assert [timeline(each)[0][0] for each in (one, two)] == [10, 20]
+    assert stage.allows(acme).limit == 30
+
+
+def test_25_each_kind_of_value_is_read_off_the_wire(stage, aws, acme):
+    sold = {"seats": 7, "ratio": 0.5, "sso": True, "tier": "gold"}
+    assert current(stage.buy(acme, put_on_sale(aws, **sold))) == sold
+
+
+def test_26_an_upgrade_counts_from_its_event(stage, aws, acme):
+    agreement = stage.buy(acme, "reports-team")
+    assert stage.allows(acme, "seats").limit == 5
+    aws.control.amend(agreement.agreement_id, {"seats": 8})
+    stage.pass_time(4 * SECOND)  # Amended was told, and nothing is listed yet
+    stage.pass_time(MINUTE)
+    assert stage.allows(acme, "seats").limit == 8
+    assert timeline(agreement, "seats")[-1] == (8, NOON + 15 * SECOND, None)
+    assert list(reconciliation.verify()) == list(audit.verify()) == []

@@ -357,12 +357,17 @@ def test_an_agreement_and_the_one_that_continues_it_count_once(hold, acme):
     assert allows(acme) == Grant(Reason.GRACE, 50)
 
 
-@pytest.mark.parametrize("not_there_yet", [{"status": "pending", "activated_at": None}, {"read": False}])
+@pytest.mark.parametrize(
+    "not_there_yet",
+    [
+        {"status": "pending", "activated_at": None},
+        {"status": "failed", "activated_at": None},
+        {"entitlements_read_at": None},
+    ],
+)
 def test_until_the_next_agreement_is_there_with_its_entitlements_the_old_one_counts(
     hold, acme, not_there_yet
 ):
-    if "read" in not_there_yet:
-        not_there_yet = {"entitlements_read_at": None}
     old = in_grace(hold(included_pages=100))
     change(hold(), previous=old, **not_there_yet)
 

