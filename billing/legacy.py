@@ -1,8 +1,8 @@
 """Which purchase an SNS notification is about. Legacy listings name the buyer, not the purchase.
 
-A buyer has one purchase of a legacy product at a time, and may have several one after the other. They are told
-in any order, so what belongs together is found anew from all notifications whenever one comes: an earlier
-answer may have rested on too few.
+A buyer has one purchase of a legacy product at a time, and may have several one after the other. They are
+told in any order, so what belongs together is found anew from all notifications whenever one comes: an
+earlier answer may have rested on too few.
 """
 
 from __future__ import annotations
@@ -53,10 +53,14 @@ def agreement_of(
     rows = _rows(product, notification.customer_identifier)
     if not rows:
         return _new(product, notification, now=now) if notification.type is Type.SUBSCRIBED else None
+    channels = [MarketplaceEvent.Channel.SNS]
+    if len(rows) > 1:
+        # Of several, what was read at AWS tells too which is over. Of one, a subscription says: it goes on.
+        channels.append(MarketplaceEvent.Channel.READING)
     told: dict[int, tuple[int | None, Notification]] = {
         pk: (agreement, Notification.from_json(payload))
         for pk, agreement, payload in MarketplaceEvent.objects.filter(
-            agreement__in=rows, channel=MarketplaceEvent.Channel.SNS, state=Inbox.APPLIED
+            agreement__in=rows, channel__in=channels, state=Inbox.APPLIED
         ).values_list("pk", "agreement_id", "payload")
     }
     told[event.pk] = (None, notification)

@@ -16,7 +16,7 @@ from django.db import transaction
 from django.db.models import Q, QuerySet
 
 from billing import customers, entitlements, timeline
-from billing.aws.errors import MarketplaceError
+from billing.aws.errors import MarketplaceError, MarketplaceUnavailable
 from billing.aws.types import GrantedEntitlement, Marketplace
 from billing.models import Agreement, Entitlement, Product
 
@@ -37,8 +37,10 @@ def sync_all(marketplace: Marketplace, *, now: datetime) -> None:
             continue
         try:
             walk(product, marketplace, now=now)
-        except MarketplaceError as error:
+        except MarketplaceUnavailable as error:
             logger.warning("Entitlements of %s: %s", product.code, error.code)
+        except MarketplaceError as error:  # waiting does not help
+            logger.error("Entitlements of %s: %s. %s", product.code, error.code, error.meaning.fix)
         except Exception:
             logger.exception("Entitlements of %s could not be walked through", product.code)
 

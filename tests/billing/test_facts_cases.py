@@ -1,4 +1,4 @@
-"""Every metering and ending case of docs/aws-marketplace.md §8, on our side: here, or where it is proved."""
+"""The activation, metering and ending cases of docs/aws-marketplace.md §8, on our side: here, or where it is proved."""
 
 from __future__ import annotations
 
@@ -15,6 +15,16 @@ from tests.billing.ledger import NOON, REGION, bought_agreement, use
 
 HERE = Path(__file__).parent
 PROVED_BY = {
+    17: "test_lifecycle.test_17_an_event_before_the_buyer_makes_the_arrival_active",
+    18: "test_lifecycle.test_18_before_the_event_access_is_pending",
+    19: "test_lifecycle.test_19_a_failed_payment_gives_no_access",
+    20: "test_entitlements.test_20_a_bare_answer_is_no_entitlement",
+    21: "test_entitlements.test_21_26_entitlements_are_all_read_an_empty_page_in_between",
+    22: "test_entitlements.test_22_aws_is_never_asked_by_both_names_of_a_customer",
+    23: "test_entitlements.test_23_of_two_licenses_each_has_its_own_values",
+    24: "test_clock.test_24_a_contract_that_runs_out_ends_at_its_expiry_without_an_event",
+    25: "test_entitlements.test_25_each_kind_of_value_is_read_off_the_wire",
+    26: "test_entitlements.test_26_an_upgrade_counts_from_its_event",
     27: "test_submission.test_sixty_records_of_three_customers_are_three_calls",
     28: "test_submission.test_products_identities_and_regions_are_never_mixed",
     29: "test_submission.test_a_call_stays_below_one_megabyte",
@@ -48,6 +58,8 @@ PROVED_BY = {
     57: "test_lifecycle.test_57_a_late_created_does_not_activate_again",
     58: "test_lifecycle.test_58_an_event_twice_has_one_effect",
     59: "test_events.test_subscribing_again_within_the_final_hour_calls_the_ending_off",
+    60: "test_lifecycle.test_60_a_license_without_its_prefix_is_the_same_one",
+    64: "test_flags.test_64_an_advisory_alarms_people_and_leaves_access_as_it_is",
 }
 
 State = MeteringRecord.State

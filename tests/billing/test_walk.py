@@ -479,6 +479,14 @@ def test_one_products_trouble_keeps_no_other_from_being_walked(catalog, acme, ca
     assert "Entitlements of reports-team could not be walked through" in caplog.text
 
 
+def test_a_refusal_that_no_waiting_mends_alarms_people(aws, catalog, acme, caplog):
+    make_agreement(catalog, acme, "reports-flex")
+    aws.control.fault("GetEntitlements", "error", code="AccessDeniedException")
+    walk.sync_all(aws.marketplace, now=NOON)
+    (error,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert "reports-flex: AccessDeniedException. Allow" in error.getMessage()
+
+
 def test_one_agreements_trouble_keeps_no_other_from_being_read(catalog, acme, flex, caplog, monkeypatch):
     broken, changed, unchanged = contracts(catalog, acme, 3)
     replace = timeline.replace
@@ -497,25 +505,44 @@ def test_one_agreements_trouble_keeps_no_other_from_being_read(catalog, acme, fl
     assert f"Entitlements of agreement {broken.pk} could not be applied" in caplog.text
 
 
-def test_a_legacy_purchase_that_was_bought_again_takes_nothing_from_the_new_one(catalog, classic):
-    """AWS names a legacy customer, not a purchase: what it lists belongs to the one that is live."""
-    row = granted("included_pages", 5, customer_identifier="cust1", expires_at=NOON)
-    take(sns("subscribe-success", BEGIN), now=BEGIN)
+@pytest.fixture
+def bought_twice(classic):
+    """A legacy contract that ran out without a word, and the one of which its buyer has come to tell."""
+    row = granted("included_pages", 5, customer_identifier="twice", expires_at=NOON)
+    take(sns("subscribe-success", BEGIN, customer="twice"), now=BEGIN)
     first = Agreement.objects.get()
     entitlements.sync(first, marketplace=ScriptedAws(entitlements=[[row]]), now=BEGIN)
     entitlements.sync(first, marketplace=ScriptedAws(entitlements=[[]]), now=NOON)
     clock.advance(now=NOON + HOUR)
-    with transaction.atomic():  # the buyer comes before any event of it
+    with transaction.atomic():
         second = customers.get_agreement(
             product=classic, customer=first.customer, license_arn=None, agreement_id=None,
             now=NOON + 2 * HOUR, by="aws",
         )  # fmt: skip
+    return first, second
+
+
+def both(first, second):
+    return [Agreement.objects.values_list("status", "end_reason").get(pk=each.pk) for each in (first, second)]
+
+
+def test_a_legacy_purchase_that_was_bought_again_takes_nothing_from_the_new_one(
+    catalog, classic, bought_twice
+):
+    """AWS names a legacy customer, not a purchase: what it lists belongs to the one that is live."""
     others = [make_agreement(catalog, None, "reports-classic") for _ in range(2)]
-    listed = [granted("included_pages", 8, customer_identifier="cust1", expires_at=NEXT_YEAR)]
+    listed = [granted("included_pages", 8, customer_identifier="twice", expires_at=NEXT_YEAR)]
     listed += [granted("included_pages", 1, aws_account_id=each.customer.aws_account_id) for each in others]
     for later in (3 * HOUR, 4 * HOUR):
         assert walk.walk(classic, ScriptedAws(listed=listed), now=NOON + later)
-    first.refresh_from_db()
-    second.refresh_from_db()
-    assert (first.status, first.end_reason, second.status) == ("ended", "GONE", "active")
-    assert [current(each)["included_pages"] for each in (second, *others)] == [8, 1, 1]
+    assert both(*bought_twice) == [("ended", "GONE"), ("active", "")]
+    assert [current(each)["included_pages"] for each in (bought_twice[1], *others)] == [8, 1, 1]
+
+
+def test_a_subscription_after_a_contract_that_ran_out_is_of_the_purchase_whose_buyer_came(bought_twice):
+    take(sns("subscribe-success", NOON + 2 * HOUR, customer="twice"), now=NOON + 2 * HOUR)
+    take(sns("entitlement-updated", NOON + 3 * HOUR, customer="twice"), now=NOON + 3 * HOUR)
+    assert both(*bought_twice) == [("ended", "GONE"), ("active", "")]
+    take(sns("unsubscribe-pending", NOON + 4 * HOUR, customer="twice"), now=NOON + 4 * HOUR)
+    assert both(*bought_twice) == [("ended", "GONE"), ("ending", "UNSUBSCRIBED")]
+    assert set(MarketplaceEvent.objects.values_list("state", flat=True)) == {"applied"}
