@@ -28,6 +28,7 @@ IN_HAND = timedelta(minutes=5)
 TURN = timedelta(minutes=1)
 # How long a renewal's other agreement is looked for. Access goes on as long.
 LOOKED_FOR = timedelta(hours=24)
+PATIENCE = timedelta(minutes=5)
 # An alarm is mailed. At the longest pause these are a day apart.
 ALARM_EVERY = 144
 _CHUNK = 500
@@ -93,15 +94,16 @@ def _do_one(effect: Effect, marketplace: Marketplace, *, now: datetime) -> bool:
     try:
         outcome = _do(effect, marketplace, now=now)
     except Later as later:
-        _put_off(effect, str(later), now=now)
+        _wait(effect, str(later), now=now)
     except MarketplaceError as error:
         logger.warning("Effect %s of agreement %s: %s", effect.pk, effect.agreement_id, error.code)
         _put_off(effect, f"{error.code}: {error.message}", now=now)
     except (SMTPException, OSError) as error:
+        said = mailing.reply_of(error)
         logger.warning(
-            "Effect %s of agreement %s: the mail server: %r", effect.pk, effect.agreement_id, error
+            "Effect %s of agreement %s: the mail server: %s", effect.pk, effect.agreement_id, said
         )
-        _put_off(effect, f"{type(error).__name__}: {error}", now=now)
+        _put_off(effect, said, now=now)
     except Exception as error:  # one effect's trouble must not keep the others from being done
         level = logging.WARNING if (effect.attempts - 1) % ALARM_EVERY else logging.ERROR
         logger.log(level, "Effect %s of agreement %s failed", effect.pk, effect.agreement_id, exc_info=True)
@@ -117,6 +119,11 @@ def _finish(effect: Effect, outcome: str | Skipped, *, now: datetime) -> None:
     if isinstance(outcome, Skipped):
         state, text = Effect.State.SKIPPED, outcome.why
     _in_hand(effect).update(state=state, done_at=now, error="", outcome=_storable(str(text))[:200])
+
+
+def _wait(effect: Effect, why: str, *, now: datetime) -> None:
+    """No failure: it is looked at again, and does not count among those that people must see."""
+    _in_hand(effect).update(error=_storable(why), due_at=now + PATIENCE, attempts=0)
 
 
 def _put_off(effect: Effect, error: str, *, now: datetime) -> None:

@@ -11,7 +11,7 @@ import logging
 import re
 from collections.abc import Sequence
 from datetime import UTC
-from smtplib import SMTPDataError, SMTPRecipientsRefused
+from smtplib import SMTPDataError, SMTPRecipientsRefused, SMTPResponseException
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -59,7 +59,7 @@ def send(case: Situation) -> str:
                 _send(case, address, subject, body, connection)
             except Exception as error:  # a mail server's or a mail service's: the others must not wait for it
                 if _is_final(error):
-                    refusals.append(str(error))
+                    refusals.append(reply_of(error))
                 else:
                     left[address] = error
             else:
@@ -85,6 +85,16 @@ def _send(case: Situation, address: str, subject: str, body: str, connection: Ba
         connection=connection,
         headers={"Message-ID": _message_id(case, address), "Auto-Submitted": "auto-generated"},
     ).send()
+
+
+def reply_of(error: Exception) -> str:
+    """What the mail server said, without the addresses that its words repeat."""
+    if isinstance(error, SMTPRecipientsRefused):
+        codes = sorted({code for code, _ in error.recipients.values()})
+        return f"{type(error).__name__} {', '.join(map(str, codes))}"
+    if isinstance(error, SMTPResponseException):
+        return f"{type(error).__name__} {error.smtp_code}"
+    return f"{type(error).__name__}: {error}"
 
 
 def _is_final(error: Exception) -> bool:

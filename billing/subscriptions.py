@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-from django.db.models import Q, Sum
+from django.db.models import Q, QuerySet, Sum
 
 from accounts.models import Organization
 from billing import gates
@@ -59,6 +59,10 @@ class Subscription:
     started_at: datetime | None
     ended_at: datetime | None
     metering_closes_at: datetime | None
+    free_trial: bool
+    trial_ends_at: datetime | None  # None: AWS has not told
+    is_open_for_now: bool  # it has ended, and access goes on for a while
+    is_continued: bool
     entitlements: list[EntitlementLine]
     usage: list[UsageLine]
     recent: list[RecordLine]
@@ -84,9 +88,11 @@ def _subscription(agreement: Agreement, *, now: datetime) -> Subscription:
         started_at=agreement.activated_at,
         ended_at=agreement.ended_at,
         metering_closes_at=agreement.metering_closes_at,
-        entitlements=[
-            _entitlement(agreement, row, dimensions, now=now) for row in agreement.entitlements.current()
-        ],
+        free_trial=agreement.free_trial,
+        trial_ends_at=agreement.trial_ends_at,
+        is_open_for_now=agreement.ended_at is not None and agreement.gives_access_at(now),
+        is_continued=agreement.is_continued,
+        entitlements=[_entitlement(agreement, row, dimensions, now=now) for row in _held(agreement)],
         usage=[
             _usage(agreement, dimension)
             for dimension in dimensions.values()
@@ -104,6 +110,14 @@ def _subscription(agreement: Agreement, *, now: datetime) -> Subscription:
             for record in recent
         ],
     )
+
+
+def _held(agreement: Agreement) -> QuerySet[Entitlement]:
+    """What is in force; of an agreement that has ended, what was until then."""
+    last = Q(valid_to=None)
+    if agreement.ended_at is not None:
+        last |= Q(valid_to__gte=agreement.ended_at)
+    return agreement.entitlements.filter(last)
 
 
 def _entitlement(

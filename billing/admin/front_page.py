@@ -20,6 +20,7 @@ from billing.models import Agreement, Effect, MarketplaceEvent, MeteringRecord
 EXPECTED = (Agreement.Status.PENDING, Agreement.Status.ACTIVE, Agreement.Status.ENDING)
 # Effects are done every minute; one that waits longer was tried and failed, or nobody is running them.
 PATIENCE = timedelta(minutes=5)
+TRIED_IN_VAIN = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def look(user: AbstractBaseUser | AnonymousUser, *, now: datetime | None = None)
     if _may_see(user, "marketplaceevent"):
         figures.extend(_inbox())
     if _may_see(user, "effect"):
-        figures.append(_overdue(now=now))
+        figures.extend(_effects(now=now))
     return Health(figures, breakdowns)
 
 
@@ -161,11 +162,31 @@ def _inbox() -> list[Figure]:
     ]
 
 
-def _overdue(*, now: datetime) -> Figure:
+def _effects(*, now: datetime) -> list[Figure]:
+    """Those that nobody does, and those that somebody tries in vain."""
     latest = now - PATIENCE
-    count = Effect.objects.filter(state=Effect.State.DUE, due_at__lte=latest).count()
-    url = list_url(Effect, state__exact=Effect.State.DUE, due_at__lte=latest.isoformat())
-    return _figure("Overdue effects", count, "Owed to the world for over 5 minutes", url, "danger")
+    due = Effect.objects.filter(state=Effect.State.DUE)
+    counts = due.aggregate(
+        overdue=Count("pk", filter=Q(due_at__lte=latest)),
+        failing=Count("pk", filter=Q(attempts__gte=TRIED_IN_VAIN)),
+    )
+    state = {"state__exact": Effect.State.DUE}
+    return [
+        _figure(
+            "Overdue effects",
+            counts["overdue"],
+            "Owed to the world for over 5 minutes",
+            list_url(Effect, **state, due_at__lte=latest.isoformat()),
+            "danger",
+        ),
+        _figure(
+            "Failing effects",
+            counts["failing"],
+            f"Tried {TRIED_IN_VAIN} times or more",
+            list_url(Effect, **state, attempts__gte=TRIED_IN_VAIN),
+            "danger",
+        ),
+    ]
 
 
 def _count(model: type[Model], count: int, **filters: str | int) -> str:

@@ -170,6 +170,7 @@ def test_the_front_page_counts_what_is_at_risk(client, operator, acme):
         cause="soon",
         caused_at=now,
         due_at=now - timedelta(minutes=1),
+        attempts=5,
     )
 
     shown = figures(client)
@@ -182,6 +183,7 @@ def test_the_front_page_counts_what_is_at_risk(client, operator, acme):
         "Inbox waiting": "1",
         "Inbox failed": "1",
         "Overdue effects": "1",
+        "Failing effects": "1",
     }
     for figure in shown.values():
         assert len(rows_of(client.get(figure.url))) == 1, f"{figure.title} leads to the rows it counts."

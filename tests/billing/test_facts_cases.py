@@ -1,4 +1,4 @@
-"""The activation, metering and ending cases of docs/aws-marketplace.md §8, on our side: here, or where it is proved."""
+"""Activation, metering and ending cases of docs/aws-marketplace.md §8, on our side: here, or where proved."""
 
 from __future__ import annotations
 
