@@ -1,4 +1,4 @@
-"""Activation, metering and ending cases of docs/aws-marketplace.md §8, on our side: here, or where proved."""
+"""Every case of docs/aws-marketplace.md §8, on our side: here, or where it is proved."""
 
 from __future__ import annotations
 
@@ -15,6 +15,22 @@ from tests.billing.ledger import NOON, REGION, bought_agreement, use
 
 HERE = Path(__file__).parent
 PROVED_BY = {
+    1: "test_registration.test_a_landing_resolves_once_keeps_the_arrival_and_goes_on_to_a_plain_page",
+    2: "test_registration.test_a_landing_posted_twice_is_one_purchase",
+    3: "test_registration.test_a_landing_posted_twice_at_once_is_one_purchase",
+    4: "test_registration.test_an_expired_token_leads_back_to_aws",
+    5: "test_registration.test_a_garbled_token_is_refused_and_leaves_nothing",
+    6: "test_registration.test_the_fulfillment_url_answers_200_to_whoever_looks",
+    7: "test_registration.test_aws_posts_without_a_csrf_token_and_nobody_else_does",
+    8: "test_claiming.test_a_signed_in_person_confirms_at_once",
+    9: "test_registration.test_another_sellers_product_is_refused_and_a_person_is_told",
+    10: "test_aws_client.test_a_license_token_resolves_to_its_purchase",
+    11: "test_registration.test_a_legacy_answer_is_known_by_its_product_and_customer",
+    12: "test_registration.test_a_second_license_of_the_same_account_is_a_second_purchase",
+    13: "test_registration.test_a_throttled_call_is_tried_again_before_the_buyer_sees_anything",
+    14: "test_registration.test_the_free_trial_is_a_hint_and_no_other_field_is_believed",
+    15: "test_registration.test_the_free_trial_is_a_hint_and_no_other_field_is_believed",
+    16: "test_registration.test_the_token_is_in_no_url_cookie_log_line_or_row",
     17: "test_lifecycle.test_17_an_event_before_the_buyer_makes_the_arrival_active",
     18: "test_lifecycle.test_18_before_the_event_access_is_pending",
     19: "test_lifecycle.test_19_a_failed_payment_gives_no_access",
@@ -59,7 +75,12 @@ PROVED_BY = {
     58: "test_lifecycle.test_58_an_event_twice_has_one_effect",
     59: "test_events.test_subscribing_again_within_the_final_hour_calls_the_ending_off",
     60: "test_lifecycle.test_60_a_license_without_its_prefix_is_the_same_one",
+    61: "test_events.test_an_sns_message_is_read_enveloped_raw_and_as_an_object",
+    62: "test_sns_signature.test_what_was_changed_on_the_way_is_refused",
+    63: "test_events.test_an_unknown_type_is_kept_and_changes_nothing",
     64: "test_flags.test_64_an_advisory_alarms_people_and_leaves_access_as_it_is",
+    65: "test_polling.test_a_message_that_cannot_be_stored_reaches_the_dead_letters_and_stops_no_other",
+    66: "test_pages.test_an_outsider_finds_no_page_of_the_organization",
 }
 
 State = MeteringRecord.State
