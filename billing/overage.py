@@ -7,17 +7,27 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import ROUND_DOWN, Decimal
 
-from django.db.models import Min, Sum
+from django.db.models import F, Min, QuerySet, Sum
 from django.db.models.functions import TruncMonth
 
+from billing import terms
 from billing.aws.window import HOUR, month_of
 from billing.models import Agreement, Dimension, Effect, Entitlement, MeteringRecord
 from billing.models.fields import PLACES
 
 _MORE_THAN_ANYBODY_USES = Decimal(10**12)
+
+
+@dataclass(slots=True)
+class _Drawn:
+    """Millionths drawn on one pool, by month and by the first hour of the term (None: the first term)."""
+
+    by_month: dict[datetime, int] = field(default_factory=lambda: defaultdict(int))
+    by_term: dict[datetime | None, int] = field(default_factory=lambda: defaultdict(int))
 
 
 class Allowances:
@@ -26,7 +36,7 @@ class Allowances:
     def __init__(self, agreements: Mapping[int, Agreement], dimensions: Collection[Dimension]) -> None:
         self._agreements = agreements
         self._held: dict[tuple[int, str], list[Entitlement]] = defaultdict(list)
-        self._drawn: dict[tuple[int, int], dict[datetime, int]] = defaultdict(lambda: defaultdict(int))
+        self._drawn: dict[tuple[int, int], _Drawn] = defaultdict(_Drawn)
         self._changed_at: dict[int, datetime] = {}
         drawing = [dimension for dimension in dimensions if dimension.included_by_id]
         if drawing:
@@ -36,17 +46,19 @@ class Allowances:
         keys = Dimension.objects.filter(pk__in=pools).values_list("key", flat=True)
         for row in Entitlement.objects.filter(agreement__in=self._agreements, dimension_key__in=keys):
             self._held[row.agreement_id, row.dimension_key].append(row)
-        drawn = (
+        drawing = (
             MeteringRecord.objects.filter(
                 agreement__in=self._agreements, dimension__included_by__in=pools, included__gt=0
             )
             .exclude(state=MeteringRecord.State.VOID)
             .order_by()
-            .values_list("agreement_id", "dimension__included_by_id", TruncMonth("hour"))
-            .annotate(total=Sum("included"))
         )
-        for agreement_pk, pool_pk, month, total in drawn:
-            self._drawn[agreement_pk, pool_pk][month] += int(total.scaleb(6))
+        months = drawing.values_list("agreement_id", "dimension__included_by_id", TruncMonth("hour"))
+        for agreement_pk, pool_pk, month, total in months.annotate(total=Sum("included")):
+            drawn = self._drawn[agreement_pk, pool_pk]
+            drawn.by_month[month] += int(total.scaleb(6))
+            drawn.by_term[None] += int(total.scaleb(6))
+        self._split_by_term(drawing)
         unread = (
             Effect.objects.filter(
                 agreement__in=self._agreements,
@@ -57,6 +69,27 @@ class Allowances:
             .values_list("agreement_id")
         )
         self._changed_at = dict(unread.annotate(first=Min("caused_at")))
+
+    def _split_by_term(self, drawing: QuerySet[MeteringRecord]) -> None:
+        """Give each term what it drew: so far all of it is the first one's. Where none renewed, no query."""
+        begun: dict[int, tuple[datetime | None, datetime]] = {}  # by row: the term before, and its own
+        for rows in self._held.values():
+            began = terms.beginnings(rows)
+            before = [None, *began]
+            begun |= {row.pk: (before[place], hour) for place, (hour, row) in enumerate(began.items())}
+        if not begun:
+            return
+        since = drawing.filter(
+            agreement__entitlements__in=list(begun),
+            agreement__entitlements__dimension_key=F("dimension__included_by__key"),
+            hour__gt=F("agreement__entitlements__valid_from") - HOUR,  # its own hour, too
+        ).values_list("agreement_id", "dimension__included_by_id", "agreement__entitlements__pk")
+        for agreement_pk, pool_pk, row_pk, total in since.annotate(total=Sum("included")):
+            before_it, term = begun[row_pk]
+            drawn = self._drawn[agreement_pk, pool_pk]
+            # The sum is of the later terms too: they take theirs off in their turn.
+            drawn.by_term[term] += int(total.scaleb(6))
+            drawn.by_term[before_it] -= int(total.scaleb(6))
 
     def are_unknown(self, agreement: Agreement, *, before: datetime) -> bool:
         """Whether a change of the entitlements that counts before this instant has not been read yet.
@@ -72,11 +105,12 @@ class Allowances:
         if pool is None:
             return 0
         drawn = self._drawn[agreement.pk, pool.pk]
-        month = month_of(hour)
+        month, term = month_of(hour), terms.term_began(self._held[agreement.pk, pool.key], hour)
         by_month = dimension.allowance_period == Dimension.Period.MONTH
-        spent = drawn[month] if by_month else sum(drawn.values())
+        spent = drawn.by_month[month] if by_month else drawn.by_term[term]
         included = min(used, max(0, self._allowance(agreement, pool, hour) - spent))
-        drawn[month] += included
+        drawn.by_month[month] += included
+        drawn.by_term[term] += included
         return included
 
     def _allowance(self, agreement: Agreement, pool: Dimension, hour: datetime) -> int:

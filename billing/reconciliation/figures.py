@@ -90,14 +90,13 @@ def _amounts(account: Account, record: MeteringRecord, used: int) -> Iterator[Br
 
 def _covered(account: Account, record: MeteringRecord, used: int, pools: Pools) -> Iterator[Breach]:
     """Check the covered part, and draw what is right on the allowance."""
-    told, spent = millionths(record.included), pools.spent_before(record)
-    expected = pools.included(record, used, spent)
-    is_known = told not in expected and told in pools.included_as_known(record, used, spent)
+    told, expected = millionths(record.included), pools.included(record, used)
+    is_known = told not in expected and told in pools.included_as_known(record, used)
     right = told if told in expected or is_known else expected[0]
     if told != right or is_known:
         if is_known:
             why = ", as the timeline was when it closed: it stays so"
-        elif told in pools.included(record, used, pools.told_before(record)):
+        elif told in pools.included_if_told(record, used):
             why = ", as follows from a wrong one before it"
         else:
             why = ""

@@ -242,6 +242,54 @@ def test_an_upgrade_that_is_told_after_closing_is_a_note(catalog, acme):
     assert notes() == ["included"]
 
 
+def tell(agreement, years, value=100, *, now, since=None):
+    """AWS tells an expiry so many years on, and an amount."""
+    expires_at = NOON + years * timedelta(days=365)
+    aws = ScriptedAws(entitlements=[[granted("included_pages", value, expires_at=expires_at)]])
+    assert entitlements.sync(agreement, marketplace=aws, now=now, since=since)
+
+
+@pytest.fixture
+def renewing(catalog, acme):
+    """A contract in its first year that has used 60 of its 100 pages."""
+    agreement = make_agreement(catalog, acme, "reports-flex", entitlements_read_at=None)
+    tell(agreement, 1, now=BEGIN + HOUR)
+    use(agreement, 60, at=NOON - 5 * HOUR)
+    settle(now=NOON - 4 * HOUR)
+    return agreement
+
+
+def drawn():
+    return list(MeteringRecord.objects.order_by("hour").values_list("included", flat=True))
+
+
+def test_a_renewal_under_the_same_agreement_is_no_breach(renewing):
+    tell(renewing, 2, now=NOON - 2 * HOUR, since=NOON - 2 * HOUR - timedelta(minutes=10))
+    use(renewing, 70, at=NOON - 3 * HOUR)  # the renewal is in its last ten minutes
+    use(renewing, 70, at=NOON - HOUR)
+    settle()
+    tell(renewing, 2, 120, now=NOW)
+    use(renewing, 70, at=NOW)
+    settle(now=NOW + HOUR)
+    assert drawn() == [60, 70, 30, 20]
+    assert texts() == []
+    assert notes() == []
+
+
+def test_a_renewal_that_is_told_after_closing_is_a_note(renewing):
+    use(renewing, 70, at=NOON - 2 * HOUR)
+    settle()
+    tell(renewing, 2, now=NOW + timedelta(minutes=30), since=NOON - 3 * HOUR)
+    assert drawn() == [60, 40]
+    assert texts() == []
+    assert notes() == ["included"]
+    use(renewing, 70, at=NOW + timedelta(minutes=40))
+    settle(now=NOW + HOUR)
+    assert drawn() == [60, 40, 60]  # what was covered before it was told counts in the new term
+    assert texts() == []
+    assert notes() == ["included"]
+
+
 # --- Each kind of breach
 
 
@@ -281,6 +329,23 @@ def test_one_wrongly_covered_part_does_not_hide_another(flex):
     ]  # fmt: skip
     assert "follows from a wrong one" in wrong[second.pk].text
     assert "follows from a wrong one" not in wrong[third.pk].text
+
+
+@pytest.mark.parametrize(
+    ("years", "right", "wrong"),
+    [(2, 100, 40), (2, 100, 60), (2, 100, 110), (1, 41, 101), (1, 41, 110)],
+)
+def test_a_record_that_drew_on_the_wrong_term_is_named(renewing, years, right, wrong):
+    tell(renewing, years, 100 if years == 2 else 101, now=NOON - 2 * HOUR)
+    use(renewing, 110, at=NOON - HOUR)
+    settle()
+    assert drawn() == [60, right]
+    assert texts() == []
+    triggers.drop_all(connection)
+    record = MeteringRecord.objects.get(included=right)
+    tamper(record, included=wrong, quantity=110 - wrong, wire_quantity=str(110 - wrong))
+    found = [each for each in reconciliation.verify() if each.kind == "included"]
+    assert [(each.expected, each.found) for each in found] == [(str(right), str(wrong))]
 
 
 def test_an_allowance_changed_by_hand_is_named(flex):
