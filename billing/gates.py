@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import wraps
+from itertools import groupby
 from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.db.models import Q, QuerySet, Sum
+from django.db.models import Q, Sum
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -21,11 +22,11 @@ from django.utils.module_loading import import_string
 
 from accounts.access import TenantRequest, workspace
 from accounts.models import Organization
-from billing import holdings
+from billing import holdings, terms
 from billing.aws.window import month_of
 from billing.grants import ALLOWED, Grant, Quota, Reason
 from billing.holdings import Entitled, Holding
-from billing.models import Agreement, Dimension, UsageEvent
+from billing.models import Agreement, Dimension, Entitlement, UsageEvent
 
 # What a feature's `outage` may be beside a timedelta: access while nobody knows whether it was renewed.
 OPEN, CLOSED = "open", "closed"
@@ -48,8 +49,7 @@ def quota(organization: Organization, feature: str, *, now: datetime | None = No
         return Quota(limit, Decimal(_counted(rule, organization, now=now)))
     live = holdings.live(holdings.holdings_of(organization), now)
     drawing = [holding.agreement for holding, row in _pools(live, rule, now=now)]
-    usage = organization.usage_events.filter(agreement__in=drawing)
-    return Quota(limit, drawn_from(rule["quota"], usage, now=now))
+    return Quota(limit, drawn_from(rule["quota"], drawing, now=now))
 
 
 def reserve(
@@ -75,13 +75,31 @@ def reserve(
     return grant if amount <= left else Grant(Reason.QUOTA, grant.limit, max(Decimal(0), left))
 
 
-def drawn_from(entitled_key: str, usage: QuerySet[UsageEvent], *, now: datetime) -> Decimal:
-    """How much of ``usage``, open usage too, has drawn on the entitled dimension in the current period."""
-    in_period = Q(dimension__allowance_period=Dimension.Period.TERM) | Q(occurred_at__gte=month_of(now))
-    billable = usage.filter(
-        in_period, dimension__included_by__key=entitled_key, disposition=UsageEvent.Disposition.BILLABLE
+def drawn_from(entitled_key: str, agreements: Sequence[int], *, now: datetime) -> Decimal:
+    """How much of the agreements' usage, open usage too, drew on the entitled dimension in this period."""
+    by_month = Q(dimension__allowance_period=Dimension.Period.MONTH, occurred_at__gte=month_of(now))
+    by_term = Q(dimension__allowance_period=Dimension.Period.TERM) & ~_before_this_term(
+        entitled_key, agreements, now=now
+    )
+    billable = UsageEvent.objects.filter(
+        by_month | by_term,
+        agreement__in=agreements,
+        dimension__included_by__key=entitled_key,
+        disposition=UsageEvent.Disposition.BILLABLE,
     )
     return billable.aggregate(total=Sum("quantity"))["total"] or Decimal(0)
+
+
+def _before_this_term(entitled_key: str, agreements: Sequence[int], *, now: datetime) -> Q:
+    """Usage of earlier terms of a contract that renewed in place: the hour in which it is billed decides."""
+    rows = Entitlement.objects.filter(agreement__in=agreements, dimension_key=entitled_key)
+    earlier = Q(pk=None)
+    for agreement, of in groupby(rows.order_by("agreement"), key=lambda row: row.agreement_id):
+        began = terms.term_began(of, now)
+        if began is not None:
+            is_open = Q(metering_record=None, occurred_at__lt=began)
+            earlier |= Q(agreement=agreement) & (is_open | Q(metering_record__hour__lt=began))
+    return earlier
 
 
 def temporary(organization: Organization, *, now: datetime | None = None) -> Grant | None:

@@ -127,7 +127,7 @@ def _entitlement(
     is_drawn_on = dimension is not None and any(
         other.included_by_id == dimension.pk for other in dimensions.values()
     )
-    used = gates.drawn_from(row.dimension_key, agreement.usage_events.all(), now=now) if is_drawn_on else None
+    used = gates.drawn_from(row.dimension_key, [agreement.pk], now=now) if is_drawn_on else None
     return EntitlementLine(
         label=dimension.label if dimension else row.dimension_key,
         key=row.dimension_key,

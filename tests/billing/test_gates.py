@@ -165,6 +165,19 @@ def test_the_quota_counts_what_was_used_of_it_and_not_more(aws, purchase, acme):
     assert gates.quota(fresh(acme), "reports").remaining == 0
 
 
+def test_a_contract_that_renewed_in_place_has_its_quota_anew(hold, acme):
+    agreement = hold()
+    begun, renewed = NOW - timedelta(days=9), NOW - timedelta(days=2)
+    grant(agreement, "included_pages", 10, expires_at=renewed, valid_from=begun, valid_to=renewed)
+    grant(agreement, "included_pages", 10, expires_at=NOW + timedelta(days=99), valid_from=renewed)
+    Agreement.objects.update(activated_at=NOW - timedelta(days=9))
+    for key, ago, quantity in (("before", 3, 8), ("since", 0.5, 3)):
+        at = NOW - timedelta(days=ago)
+        usage.record(acme, "pages", quantity, key=key, occurred_at=at, now=at)
+
+    assert gates.quota(fresh(acme), "reports", now=NOW).used == 3
+
+
 def test_the_use_of_a_purchase_that_ended_does_not_count_against_the_next(aws, purchase, acme):
     purchase(quantities={"included_pages": 10})
     usage.record(acme, "pages", 8, key="a")

@@ -99,16 +99,14 @@ def test_what_continues_a_purchase_inherits_its_organization(stage, aws, acme, w
 def test_a_contract_that_renews_by_itself_at_its_end_goes_on(stage, aws, acme):
     aws.control.time(contract_term=DAY.total_seconds())
     first = stage.buy(acme, auto_renew=True)
-    for _ in range(3):
+    for _ in range(2):
         stage.pass_time(DAY)
         stage.pass_time(MINUTE)
         assert stage.allows(acme).limit == 100
     chain = list(Agreement.objects.order_by("activated_at"))
-    assert len(chain) == 4
-    assert [each.previous for each in chain] == [None, *chain[:-1]]
+    assert [each.previous for each in chain] == [None, first, chain[1]]
     assert {each.organization for each in chain} == {acme}
-    assert chain[0] == first
-    assert [each.status for each in chain] == ["ended", "ended", "ending", "active"]
+    assert [each.status for each in chain] == ["ended", "ending", "active"]
     assert set(Agreement.objects.values_list("flag_reason", flat=True)) == {""}
     assert is_proved()
 
@@ -155,7 +153,7 @@ class Watched:
 
 @pytest.mark.parametrize(
     ("by_itself", "held_back", "reordered"),
-    [(False, 0, 0), (False, 120, 0), (False, 0, 3), (True, 60, 2)],
+    [(False, 0, 3), (False, 120, 0), (True, 60, 2)],
 )
 def test_access_does_not_blink_and_every_use_is_billed(stage, aws, acme, by_itself, held_back, reordered):
     """``held_back``: seconds until AWS's messages come; ``reordered``: how many are overtaken."""
