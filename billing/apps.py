@@ -2,7 +2,7 @@ from typing import Any
 
 from django.apps import AppConfig
 from django.db import connections
-from django.db.models.signals import post_migrate
+from django.db.models.signals import post_migrate, pre_migrate
 
 
 class BillingConfig(AppConfig):
@@ -13,8 +13,15 @@ class BillingConfig(AppConfig):
         # Imported here because models cannot be imported before the apps are loaded.
         from billing import checks, registration, triggers  # noqa: F401
 
+        def drop_triggers(using: str, plan: Any, **kwargs: Any) -> None:
+            # SQLite rebuilds a table to alter it, and refuses where another table's trigger reads it.
+            connection = connections[using]
+            if connection.vendor == "sqlite" and plan:
+                triggers.drop_all(connection)
+
         def install_triggers(using: str, **kwargs: Any) -> None:
             if triggers.TRIGGERS[0].table in connections[using].introspection.table_names():
                 triggers.install(connections[using])
 
+        pre_migrate.connect(drop_triggers, sender=self, weak=False)
         post_migrate.connect(install_triggers, sender=self, weak=False)

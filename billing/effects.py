@@ -100,9 +100,7 @@ def _do_one(effect: Effect, marketplace: Marketplace, *, now: datetime) -> bool:
         _put_off(effect, f"{error.code}: {error.message}", now=now)
     except (SMTPException, OSError) as error:
         said = mailing.reply_of(error)
-        logger.warning(
-            "Effect %s of agreement %s: the mail server: %s", effect.pk, effect.agreement_id, said
-        )
+        logger.warning("Effect %s of agreement %s: the mail server: %s", effect.pk, effect.agreement_id, said)
         _put_off(effect, said, now=now)
     except Exception as error:  # one effect's trouble must not keep the others from being done
         level = logging.WARNING if (effect.attempts - 1) % ALARM_EVERY else logging.ERROR
@@ -191,8 +189,8 @@ def _link(effect: Effect, *, now: datetime) -> str | Skipped:
         return "linked"
     if now - effect.caused_at < LOOKED_FOR:
         raise Later(unclear.why)
-    if unclear.several:
-        succession.ask(effect.agreement, now=now)
+    if unclear.several or effect.agreement.is_continued:
+        succession.ask(effect.agreement, unclear, now=now)
     return Skipped(unclear.why)
 
 

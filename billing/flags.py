@@ -7,7 +7,7 @@ from datetime import datetime
 
 from accounts.models import User
 from billing import audit
-from billing.models import Agreement
+from billing.models import Agreement, AuditEvent
 
 logger = logging.getLogger(__name__)
 
@@ -21,14 +21,24 @@ UNCLEAR_SUCCESSION = (
 
 
 def raise_flag(agreement: Agreement, reason: str, *, at: datetime, by: str = "aws") -> bool:
-    """Flag it (its lock is held), once: what was flagged first stays. Returns whether it was raised."""
-    if agreement.flagged_at is not None:
+    """Flag it (its lock is held), once for each reason: what was flagged first stays to be seen.
+
+    Returns whether it was said: another reason is told and audited too.
+    """
+    if agreement.flagged_at is None:
+        agreement.flagged_at, agreement.flag_reason = at, reason
+        agreement.save(update_fields=["flagged_at", "flag_reason"])
+    elif agreement.flag_reason == reason or _was_told(agreement, reason):
         return False
-    agreement.flagged_at, agreement.flag_reason = at, reason
-    agreement.save(update_fields=["flagged_at", "flag_reason"])
     audit.record(agreement, "flagged", by=by, at=at, reason=reason)
     logger.error("Agreement %s is flagged: %s", agreement.pk, reason)
     return True
+
+
+def _was_told(agreement: Agreement, reason: str) -> bool:
+    """Whether the flag was raised for this too, since it was first raised."""
+    links = AuditEvent.objects.filter(stream=agreement.audit_stream, action="flagged", data__reason=reason)
+    return links.filter(occurred_at__gte=agreement.flagged_at).exists()
 
 
 def lower_flag(agreement: Agreement, reason: str, *, by: User | str, at: datetime) -> None:

@@ -126,7 +126,7 @@ def step(state: State, event: Notification) -> State:
         # Once AWS said that it ended, an agreement never comes back: its buyer gets another one.
         case Type.LICENSE_UPDATED | Type.ENTITLED if state.end_reason == GONE:
             return _going_on(state, at)
-        case Type.SUBSCRIBED if state.status != Status.ENDED or state.end_reason == GONE:
+        case Type.SUBSCRIBED if _can_go_on(state):
             # Also "unsubscribed and at once subscribed again": the ending is called off.
             return _going_on(state, at)
         case Type.SUBSCRIBE_FAILED if state.status == Status.PENDING:
@@ -144,7 +144,10 @@ def step(state: State, event: Notification) -> State:
             ended = replace(state, end_reason=UNSUBSCRIBED, access_until=None, metering_closes_at=None)
             return _ending(ended, at)
         case Type.DEPROVISIONED:
-            return _ending(replace(state, access_until=_grace(state, at), metering_closes_at=None), at)
+            # What was inferred is now AWS's word, and not taken back any more.
+            reason = "" if state.end_reason == GONE else state.end_reason
+            ended = replace(state, end_reason=reason, access_until=_grace(state, at), metering_closes_at=None)
+            return _ending(ended, at)
         case Type.ENTITLEMENTS_GONE if state.status == Status.ACTIVE:
             return _ending(
                 replace(state, end_reason=state.end_reason or GONE, access_until=_grace(state, at)), at
@@ -178,6 +181,13 @@ def _told(state: State, event: Notification) -> State:
         previous_agreement_id=event.previous_agreement_id or state.previous_agreement_id,
         initial_agreement_id=event.initial_agreement_id or state.initial_agreement_id,
     )
+
+
+def _can_go_on(state: State) -> bool:
+    """Whether SNS may speak of this purchase: one that EventBridge ended is another's by now."""
+    if state.end_reason == GONE:
+        return True
+    return state.status != Status.ENDED and state.end_reason in ("", UNSUBSCRIBED)
 
 
 def _going_on(state: State, at: datetime) -> State:

@@ -24,6 +24,8 @@ Inbox = MarketplaceEvent.State
 class Purchase:
     """What belongs together, in order: keys of the notifications, and the state they add up to."""
 
+    began_at: datetime | None = None
+
     state: State = field(default_factory=State)
     keys: list[int] = field(default_factory=list)
     subscriptions: list[int] = field(default_factory=list)
@@ -40,6 +42,7 @@ def partition(told: Iterable[tuple[int, Notification]], *, bought_anew: bool = F
             has_failed = purchases[-1].state.status == Status.FAILED and bought_anew
             if has_failed or _is_over(purchases[-1].state, notification.occurred_at):
                 purchases.append(Purchase())
+            purchases[-1].began_at = purchases[-1].began_at or notification.occurred_at
             purchases[-1].subscriptions.append(key)
         purchases[-1].state = step(purchases[-1].state, notification)
         purchases[-1].keys.append(key)
@@ -77,9 +80,9 @@ def agreement_of(
 
 def _is_over(state: State, at: datetime) -> bool:
     """Whether a subscription at that instant is another purchase. Within the last hour it is the same one."""
-    if state.ended_at is None or state.status not in (Status.ENDING, Status.ENDED):
-        return False
-    return at >= (state.metering_closes_at or state.ended_at)
+    if state.status == Status.ENDED:
+        return True  # AWS says that it is, and it says "about" an hour
+    return state.metering_closes_at is not None and at >= state.metering_closes_at
 
 
 def _rows(product: Product, customer_identifier: str | None) -> list[Agreement]:
@@ -100,6 +103,13 @@ def _assigned(
     """Which row is which purchase: the one that has its subscription, its other events, else its turn."""
     free = list(rows)
     assigned: dict[int, Agreement] = {}
+    # A row that was taken for several of them was made, and claimed, for the newest that had begun by then.
+    for place, purchase in reversed(list(enumerate(purchases))):
+        has = {owners.get(key) for key in purchase.subscriptions}
+        found = next((row for row in free if row.pk in has and _had_begun(purchase, row)), None)
+        if found is not None:
+            assigned[place] = found
+            free.remove(found)
     by_subscription = [purchase.subscriptions for purchase in purchases]
     by_any_event = [purchase.keys for purchase in purchases]
     for place, keys in [*enumerate(by_subscription), *enumerate(by_any_event)]:
@@ -115,6 +125,10 @@ def _assigned(
             assigned[place] = fresh
             free.remove(fresh)
     return [assigned.get(place) for place in range(len(purchases))]
+
+
+def _had_begun(purchase: Purchase, row: Agreement) -> bool:
+    return purchase.began_at is not None and purchase.began_at <= row.created_at
 
 
 def _settle(

@@ -56,10 +56,11 @@ def let_inherit(old: Agreement, *, now: datetime) -> None:
         owed.owe(successor, [Debt(Effect.Kind.LINK, "the one before was claimed", now)])
 
 
-def ask(agreement: Agreement, *, now: datetime) -> None:
-    """Several purchases might be meant: a person must look."""
+def ask(agreement: Agreement, unclear: Unclear, *, now: datetime) -> None:
+    """Several purchases might be meant, or none came: a person must look."""
+    reason = flags.UNCLEAR_SUCCESSION if unclear.several else flags.NO_SUCCESSOR
     with transaction.atomic():
-        flags.raise_flag(customers.lock(agreement.pk), flags.UNCLEAR_SUCCESSION, at=now)
+        flags.raise_flag(customers.lock(agreement.pk), reason, at=now)
 
 
 @transaction.atomic
@@ -118,6 +119,7 @@ def _only(
     found: Sequence[Agreement], of: Agreement, doubt: Callable[[Agreement], Unclear | None]
 ) -> Agreement | Unclear:
     """The one that can be meant: that of the same chain, or the only one without a doubt."""
+    found = [each for each in found if not _of_another_chain(each, of)]
     if not found:
         return Unclear("the other agreement is not known yet")
     chain = [each for each in found if _same_chain(each, of)]
@@ -142,6 +144,11 @@ def _doubt(old: Agreement, new: Agreement, *, now: datetime) -> Unclear | None:
     if others.exclude(organization=old.organization_id).exists():
         return Unclear("another purchase of the buyer may be meant, of which AWS tells later")
     return None
+
+
+def _of_another_chain(one: Agreement, other: Agreement) -> bool:
+    firsts = {one.initial_agreement_id, other.initial_agreement_id}
+    return None not in firsts and len(firsts) == 2
 
 
 def _same_chain(one: Agreement, other: Agreement) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from django.db import transaction
@@ -51,8 +51,9 @@ def walk(product: Product, marketplace: Marketplace, *, now: datetime) -> bool:
     Raises MarketplaceError, after which nothing was applied: half a walk says nothing about the other half.
     """
     granted: dict[Key, list[GrantedEntitlement]] = defaultdict(list)
+    known = set(product.agreements.exclude(license_id=None).values_list("license_id", flat=True))
     for row in marketplace.list_entitlements(product.code):
-        for key in _keys_of_row(row):
+        for key in _keys_of_row(row, known):
             granted[key].append(row)
     in_force, lost = _count(product, granted, now=now)
     if lost > MOST_LOST * in_force:
@@ -161,11 +162,16 @@ def _current(pks: Sequence[int]) -> dict[int, list[Entitlement]]:
     return rows
 
 
-def _keys_of_row(row: GrantedEntitlement) -> Iterator[Key]:
-    """A license's rows are only that license's; a legacy customer may be known to us by either name."""
+def _keys_of_row(row: GrantedEntitlement, known: Container[str | None]) -> Iterator[Key]:
+    """A license's rows are only that license's; a legacy customer may be known to us by either name.
+
+    One of whose license nobody has told yet may be a legacy customer's.
+    """
     if row.license_arn:
-        yield "license", customers.license_id(row.license_arn)
-        return
+        license_id = customers.license_id(row.license_arn)
+        yield "license", license_id
+        if license_id in known:
+            return
     if row.aws_account_id:
         yield "account", row.aws_account_id
     if row.customer_identifier:

@@ -29,6 +29,7 @@ from botocore.exceptions import (
     PartialCredentialsError,
     ProxyConnectionError,
 )
+from botocore.loaders import Loader, create_loader
 from botocore.parsers import ResponseParserError
 from botocore.session import Session, get_session
 from botocore.utils import parse_timestamp
@@ -275,8 +276,15 @@ def _session(connection: Connection) -> boto3.Session:
 def _botocore_session() -> Session:
     """As boto3 makes it, but that it reads instants as UTC: this machine's own zone is slow, and nobody's."""
     session = get_session()
+    session.register_component("data_loader", _service_models())
     session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_instant)
     return session
+
+
+@cache
+def _service_models() -> Loader:
+    """AWS's descriptions of its services: read from disk once per process, not once per session."""
+    return create_loader(get_session().get_config_variable("data_path"))
 
 
 def _instant(value: Any) -> datetime:

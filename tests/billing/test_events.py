@@ -555,3 +555,26 @@ def test_two_purchases_told_in_any_order_are_the_same_two(catalog, order, withou
         ("ending" if second_end else "active", NOON + timedelta(hours=3), second_end),
     ]
     assert set(states().values()) == {State.APPLIED}
+
+
+def test_the_row_that_was_claimed_stays_the_purchase_that_lives(catalog, acme):
+    """What a dead-letter queue sends days later is of the purchase before."""
+    take(sns("subscribe-success", NOON))
+    Agreement.objects.update(organization=acme, claimed_at=NOON)
+    days = timedelta(days=1)
+    take(sns("subscribe-success", NOON - 9 * days), now=NOON + days)
+    take(sns("unsubscribe-pending", NOON - 8 * days), now=NOON + days)
+    found = Agreement.objects.order_by("activated_at").values_list("status", "organization")
+    assert list(found) == [("ended", None), ("active", acme.pk)]
+
+
+def test_subscribing_again_once_aws_said_that_it_is_over_is_another_purchase(catalog):
+    """AWS says "about" an hour: it may be over sooner."""
+    hour, minute = timedelta(hours=1), timedelta(minutes=1)
+    take(
+        sns("subscribe-success", NOON - hour),
+        sns("unsubscribe-pending", NOON),
+        sns("unsubscribe-success", NOON + 50 * minute),
+    )
+    take(sns("subscribe-success", NOON + 55 * minute), now=NOON + 55 * minute)
+    assert legacy() == ["ended", "active"]

@@ -46,10 +46,19 @@ def lowered(agreement, reason, *, at=NOON, by="aws"):
 def test_a_flag_is_raised_once_and_the_first_reason_stays(agreement, caplog):
     assert raised(agreement, flags.NOT_SUBSCRIBED)
     assert not raised(agreement, flags.NOT_SUBSCRIBED, at=NOON + HOUR)
-    assert not raised(agreement, flags.ADVISORY, at=NOON + HOUR)
     assert flag_of(agreement) == (NOON, flags.NOT_SUBSCRIBED)
     assert errors(caplog) == [f"Agreement {agreement.pk} is flagged: {flags.NOT_SUBSCRIBED}"]
     assert actions() == [("flagged", "aws", flags.NOT_SUBSCRIBED)]
+
+
+def test_another_reason_is_told_and_audited_once_while_the_first_is_shown(agreement, caplog):
+    raised(agreement, flags.NOT_SUBSCRIBED)
+    assert raised(agreement, flags.ADVISORY, at=NOON + HOUR)
+    assert not raised(agreement, flags.ADVISORY, at=NOON + 2 * HOUR)
+    assert not raised(agreement, flags.NOT_SUBSCRIBED, at=NOON + 2 * HOUR)
+    assert flag_of(agreement) == (NOON, flags.NOT_SUBSCRIBED)
+    assert len(errors(caplog)) == 2
+    assert actions() == [("flagged", "aws", flags.NOT_SUBSCRIBED), ("flagged", "aws", flags.ADVISORY)]
 
 
 def test_only_its_own_reason_lowers_a_flag(agreement, operator):

@@ -124,7 +124,7 @@ def over(after):
         ),
         (
             [ACTIVE, happened(Type.ENTITLEMENTS_GONE, HOUR), GONE],
-            gone("ending", HOUR, GONE_AT + HOUR, "GONE", 10 * MINUTE),
+            gone("ending", HOUR, GONE_AT + HOUR, "", 10 * MINUTE),
         ),
         (
             [ACTIVE, happened(Type.ENTITLEMENTS_GONE, HOUR), happened(Type.ENDED, HOUR, status="RENEWED")],
@@ -133,6 +133,20 @@ def over(after):
         (
             [ACTIVE, happened(Type.ENTITLEMENTS_GONE, HOUR), happened(Type.ENTITLED, 3 * HOUR)],
             State("active", activated_at=NOON),
+        ),
+        (
+            [ACTIVE, happened(Type.ENTITLEMENTS_GONE, HOUR), GONE, happened(Type.ENTITLED, 3 * HOUR)],
+            gone("ending", HOUR, GONE_AT + HOUR, "", 10 * MINUTE),
+        ),
+        # Both feeds, while a listing moves: what EventBridge ended, a subscription over SNS does not revive.
+        (
+            [
+                ACTIVE,
+                happened(Type.UNSUBSCRIBE_PENDING, HOUR),
+                happened(Type.ENDED, HOUR + SECOND, status="CANCELLED"),
+                happened(Type.SUBSCRIBED, HOUR + 30 * MINUTE),
+            ],
+            gone("ending", HOUR, 2 * HOUR),
         ),
         # What AWS told is not taken back by a reading.
         (

@@ -21,7 +21,7 @@ from billing import (
     usage,
 )
 from billing.aws.client import BotoMarketplace
-from billing.aws.types import Connection
+from billing.aws.types import AgreementDetails, Connection
 from billing.models import Agreement, AuditEvent, Effect, MarketplaceCustomer, UsageEvent
 from tests.billing.arriving import at_once
 from tests.billing.ledger import BEGIN, NOON, REGION, ScriptedAws, granted
@@ -360,6 +360,33 @@ def replaced(number, *, at=RENEWAL):
             license_updated(at + 5 * SECOND, agreement_id=new, arn=new_arn),
         ],
     )
+
+
+def test_what_aws_says_is_of_another_chain_is_no_successor(catalog, acme, other):
+    (first, first_ended, _), (second, _, second_next) = map(replaced, (1, 2))
+    take(first, second, now=BEGIN)
+    for name, organization in (("agmt-1", acme), ("agmt-2", other)):
+        give(name, organization)
+        describe(name, chain=name, now=BEGIN + HOUR)
+    take(first_ended, *second_next, now=RENEWAL)
+    describe("agmt-2-next", chain="agmt-2", now=RENEWAL + MINUTE)
+    link_all(RENEWAL + 11 * MINUTE)
+    new = Agreement.objects.get(agreement_id="agmt-2-next")
+    assert (new.previous, new.organization) == (None, None)
+
+
+def describe(name, *, chain, now):
+    details = AgreementDetails("ACTIVE", chain, None, None, None)
+    readings.described(Agreement.objects.get(agreement_id=name), details, now=now)
+
+
+def test_a_renewal_whose_successor_never_comes_is_flagged_although_its_license_stays(catalog, acme):
+    take(license_updated(BEGIN), ended(RENEWAL, status="RENEWED"), now=RENEWAL)
+    agreement = Agreement.objects.get()
+    for now in (RENEWAL, RENEWAL + DAY + MINUTE):
+        effects.run_due(ScriptedAws(entitlements=[[granted("included_pages", 1)]]), now=now)
+    agreement.refresh_from_db()
+    assert (agreement.status, agreement.flag_reason) == ("active", flags.NO_SUCCESSOR)
 
 
 def test_a_guess_never_opens_a_workspace_to_another(catalog, acme, other):

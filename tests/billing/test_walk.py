@@ -18,7 +18,15 @@ from billing.models import (
     MarketplaceEvent,
     Product,
 )
-from tests.billing.ledger import BEGIN, NOON, ScriptedAws, bought_agreement, granted, make_agreement
+from tests.billing.ledger import (
+    BEGIN,
+    NOON,
+    ScriptedAws,
+    bought_agreement,
+    granted,
+    license_arn,
+    make_agreement,
+)
 from tests.billing.notices import ARN, ended, license_updated, sns
 from tests.billing.stage import DAY, HOUR, MINUTE, SECOND, Stage, of, take
 
@@ -105,7 +113,7 @@ def test_sixty_unchanged_contracts_cost_no_queries_of_their_own(
 ):
     made = contracts(catalog, acme, 60)
     aws = ScriptedAws(listed=[pages(agreement) for agreement in made])
-    with django_assert_max_num_queries(14):
+    with django_assert_max_num_queries(15):
         walk.sync_all(aws, now=NOON)
     assert set(Agreement.objects.values_list("entitlements_read_at", flat=True)) == {NOON}
     assert not aws.filters
@@ -546,3 +554,14 @@ def test_a_subscription_after_a_contract_that_ran_out_is_of_the_purchase_whose_b
     take(sns("unsubscribe-pending", NOON + 4 * HOUR, customer="twice"), now=NOON + 4 * HOUR)
     assert both(*bought_twice) == [("ended", "GONE"), ("ending", "UNSUBSCRIBED")]
     assert set(MarketplaceEvent.objects.values_list("state", flat=True)) == {"applied"}
+
+
+def test_a_legacy_purchase_whose_rows_name_a_license_that_nobody_told_is_not_lost(catalog, acme):
+    Product.objects.filter(code="reports-classic").update(pricing="contract")
+    classic = make_agreement(catalog, acme, "reports-classic", entitlements_read_at=None)
+    classic.product.refresh_from_db()
+    account = classic.customer.aws_account_id
+    row = granted("included_pages", 7, aws_account_id=account, license_arn=license_arn("9" * 32))
+    assert entitlements.sync(classic, marketplace=ScriptedAws(entitlements=[[row]]), now=NOON)
+    assert walk.walk(classic.product, ScriptedAws(listed=[row]), now=NOON + timedelta(hours=1))
+    assert classic.entitlements.current().get().value == 7
