@@ -40,6 +40,12 @@ class InFlight:
     _arrived: queue.SimpleQueue[tuple[Batch, Answer | BaseException]] = field(
         default_factory=queue.SimpleQueue
     )
+    _refusals: queue.SimpleQueue[None] = field(default_factory=queue.SimpleQueue)  # one for each that arrived
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether AWS refused a call, and the answer was not taken yet: nothing else should leave before."""
+        return not self._refusals.empty()
 
     def send(self, batch: Batch) -> None:
         self.count += 1
@@ -61,6 +67,8 @@ class InFlight:
     def _next(self, timeout: float) -> tuple[Batch, Answer]:
         batch, answer = self._arrived.get(timeout=timeout)
         self.count -= 1
+        if isinstance(answer, MarketplaceError):
+            self._refusals.get()
         if not isinstance(answer, BatchAnswer | MarketplaceError):
             raise answer  # a defect, not AWS: its records stay in doubt
         return batch, answer
@@ -79,6 +87,8 @@ class InFlight:
             answer = self._call(batch, slot)
         except BaseException as error:  # taken, and raised again, by the other thread
             answer = error
+        if isinstance(answer, MarketplaceError):
+            self._refusals.put(None)
         self._arrived.put((batch, answer))
 
     def _call(self, batch: Batch, slot: Slot) -> BatchAnswer:

@@ -113,7 +113,7 @@ def _send_all(run: Run, calls: InFlight) -> None:
     while True:
         if not run.may_go_on:
             calls.stop()
-        elif _send_some(run, calls):
+        elif not calls.was_refused and _send_some(run, calls):
             continue
         opens_in = run.pace.opens_in() if run.may_go_on else None
         wait = _PATIENCE if opens_in is None else min(_PATIENCE, max(opens_in, 0.001))

@@ -182,6 +182,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         elsewhere = [item for item in items if item.get_closest_marker("postgresql")]
         config.hook.pytest_deselected(items=elsewhere)
         items[:] = [item for item in items if item not in elsewhere]
+    # The longest files first: two workers, each with a file at a time, then end together.
+    long = {
+        item.path for item in items if item.get_closest_marker("browser") or "journeys" in item.path.parts
+    }
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.hookimpl(trylast=True)

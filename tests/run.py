@@ -19,6 +19,13 @@ POSTGRES_URL = os.environ.get("TEST_POSTGRES_URL", "postgres://postgres@127.0.0.
 REDIS_URL = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
 IN_CI = bool(os.environ.get("CI"))
 COVERED = 95
+WITHOUT_DATABASE = (
+    "tests/simulator",
+    "tests/billing/test_aws_client.py",
+    "tests/billing/test_sns_signature.py",
+    "tests/billing/test_wire.py",
+    "tests/billing/test_errors.py",
+)
 PROOFS = ["-m", "slow"]
 
 
@@ -30,9 +37,9 @@ def main(arguments: list[str]) -> int:
     with_redis = "" if broker else " and Redis"
     failures = run(f"SQLite{with_redis}", {**environment, "DATABASE_URL": ""}, chosen)
     if postgres is None and arguments in ([], PROOFS):
-        # The browser and the simulator see no difference between the databases.
+        # The browser, the simulator and AWS's client see no difference between the databases.
         again = ["-m", "slow and ledger"] if arguments else ["-m", "not slow and not browser"]
-        again.append("--ignore=tests/simulator")
+        again += [f"--ignore={each}" for each in WITHOUT_DATABASE]
         failures += run(f"PostgreSQL{with_redis}", {**environment, "DATABASE_URL": POSTGRES_URL}, again)
     for name, why in (("PostgreSQL", postgres), ("Redis", broker)):
         if why is not None:

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from accounts.models import Organization
 from billing import gates, metering, usage
 from billing.models import Entitlement
-from tests.bench import references, simulating, submission_measures, world
+from tests.bench import references, simulating, submission_measures, walk_measures, world
 from tests.bench.compare import Measure, compare, growth, peak_mib, turn
 from tests.bench.world import NOW, REGION, SINCE, THIS_HOUR
 
@@ -110,6 +110,7 @@ ALL = (
     gate,
     closing,
     *submission_measures.ALL,
+    *walk_measures.ALL,
     simulating.calls,
     simulating.fixture_start,
 )

@@ -146,10 +146,17 @@ def test_answers_of_calls_in_flight_are_believed_when_another_stops_the_run(cata
     ]
     regions = []
 
+    three_left = threading.Event()
+
     def answer(lines):
         regions.append(lines[0].reference)
         # The first three are in flight together: the second is refused for the account.
-        return error_for("AccessDeniedException", "") if lines[0].reference == second.pk else None
+        if len(regions) == 3:
+            three_left.set()
+        if lines[0].reference != second.pk:
+            return None
+        assert three_left.wait(10)
+        return error_for("AccessDeniedException", "")
 
     second = sorted(records, key=lambda each: each.submit_by)[1]
     accepted = submission.submit_due(ScriptedAws(answer), now=NOW)

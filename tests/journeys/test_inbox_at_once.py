@@ -158,7 +158,6 @@ def test_waiting_events_are_drained_in_a_bounded_number_of_queries(catalog, agre
 
 
 @pytest.mark.slow
-@pytest.mark.ledger
 @pytest.mark.timeout(600)
 def test_ten_thousand_waiting_events_are_drained_in_one_go_with_flat_memory(catalog):
     store_waiting(range(400), 24)
