@@ -93,7 +93,7 @@ COMMON: dict[str, Any] = {
 }
 
 
-@settings(max_examples=12, **COMMON)
+@settings(max_examples=8, **COMMON)
 @given(how=lives(), data=st.data())
 def test_a_life_told_in_any_order_is_the_same_life(aws, vintage, how, data):
     shuffled_is_as_in_order(aws, how, data, 1)
