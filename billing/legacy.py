@@ -191,16 +191,5 @@ def _customer(notification: Notification) -> MarketplaceCustomer:
 def _close_window(row: Agreement, state: State, *, now: datetime) -> None:
     """The buyer subscribed again after its last hour, so that is over, whatever the clock said yet."""
     assert state.metering_closes_at is not None
-    notification = clock.window_over(row, state.metering_closes_at)
-    MarketplaceEvent.objects.get_or_create(
-        channel=notification.channel,
-        source_id=notification.source_id,
-        defaults={
-            "kind": notification.name,
-            "occurred_at": notification.occurred_at,
-            "received_at": now,
-            "payload": notification.to_json(),
-            "agreement": row,
-            "state": Inbox.APPLIED,
-        },
-    )
+    said = clock.window_over(row, state.metering_closes_at)
+    lifecycle.keep(said, now=now, agreement=row, state=Inbox.APPLIED)

@@ -52,7 +52,15 @@ def tell(agreement: Agreement, notification: Notification, *, now: datetime) -> 
 
     The caller holds the agreement's lock. So the fold stays the whole truth.
     """
-    event, is_new = MarketplaceEvent.objects.get_or_create(
+    event, is_new = keep(notification, now=now)
+    if is_new:
+        apply(event, agreement, now=now)
+    return is_new
+
+
+def keep(notification: Notification, *, now: datetime, **more: Any) -> tuple[MarketplaceEvent, bool]:
+    """The stored event of what the clock or a reading says, and whether it is new."""
+    return MarketplaceEvent.objects.get_or_create(
         channel=notification.channel,
         source_id=notification.source_id,
         defaults={
@@ -60,11 +68,9 @@ def tell(agreement: Agreement, notification: Notification, *, now: datetime) -> 
             "occurred_at": notification.occurred_at,
             "received_at": now,
             "payload": notification.to_json(),
+            **more,
         },
     )
-    if is_new:
-        apply(event, agreement, now=now)
-    return is_new
 
 
 def replay_waiting(agreement: Agreement, *, now: datetime) -> None:
