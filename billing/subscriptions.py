@@ -69,9 +69,8 @@ class Subscription:
 
 
 def subscriptions_of(organization: Organization, *, now: datetime) -> list[Subscription]:
-    agreements = organization.agreements.select_related("product", "customer").prefetch_related(
-        "product__dimensions"
-    )
+    bought = organization.agreements.select_related("product", "customer", "successor")
+    agreements = bought.prefetch_related("product__dimensions")
     return [_subscription(agreement, now=now) for agreement in agreements[:50]]
 
 
@@ -90,7 +89,9 @@ def _subscription(agreement: Agreement, *, now: datetime) -> Subscription:
         metering_closes_at=agreement.metering_closes_at,
         free_trial=agreement.free_trial,
         trial_ends_at=agreement.trial_ends_at,
-        is_open_for_now=agreement.ended_at is not None and agreement.gives_access_at(now),
+        is_open_for_now=agreement.ended_at is not None
+        and agreement.gives_access_at(now)
+        and not _goes_on(agreement),
         is_continued=agreement.is_continued,
         entitlements=[_entitlement(agreement, row, dimensions, now=now) for row in _held(agreement)],
         usage=[
@@ -110,6 +111,12 @@ def _subscription(agreement: Agreement, *, now: datetime) -> Subscription:
             for record in recent
         ],
     )
+
+
+def _goes_on(agreement: Agreement) -> bool:
+    """Whether the agreement that continues it is there."""
+    successor: Agreement | None = getattr(agreement, "successor", None)
+    return successor is not None and successor.status == Agreement.Status.ACTIVE
 
 
 def _held(agreement: Agreement) -> QuerySet[Entitlement]:

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from billing import effects, gates, metering, usage
 from billing.aws.window import HOUR, hour_of
-from billing.models import Dimension, Entitlement, MeteringRecord, UsageEvent
+from billing.models import Agreement, Dimension, Entitlement, MeteringRecord, UsageEvent
 from billing.subscriptions import subscriptions_of
 
 
@@ -142,3 +142,35 @@ def test_many_agreements_stay_within_a_few_queries_each(purchase, acme, django_a
 
     with django_assert_max_num_queries(2 + 3 * 4):
         assert len(subscriptions_of(acme, now=timezone.now())) == 3
+
+
+def test_a_renewed_purchase_says_that_it_goes_on_under_the_next(aws, purchase, acme):
+    old = purchase("reports-flex", quantities={"included_pages": 100})
+    effects.run_due(aws.marketplace, now=timezone.now())
+    now = aws.control.freeze()
+    aws.control.renew(old.agreement_id)
+
+    def told_after(seconds):
+        at = now + timedelta(seconds=seconds)
+        aws.control.freeze(at)
+        aws.deliver(now=at)
+        effects.run_due(aws.marketplace, now=at)
+        told = subscriptions_of(acme, now=at)
+        return [(each.status, each.is_open_for_now, each.is_continued) for each in told]
+
+    assert told_after(4) == [("active", False, True)]
+    assert told_after(40) == [("active", False, False), ("ending", False, True)]
+    new, gone = subscriptions_of(acme, now=now + timedelta(minutes=1))
+    assert [each.value for each in (*new.entitlements, *gone.entitlements)] == [100, 100]
+
+
+def test_an_end_without_a_reason_says_that_everything_stays_open(aws, purchase, acme):
+    agreement = purchase("reports-flex")
+    effects.run_due(aws.marketplace, now=timezone.now())
+    now = timezone.now()
+    Agreement.objects.update(status="ending", ended_at=now, access_until=now + timedelta(minutes=10))
+
+    [told] = subscriptions_of(acme, now=now)
+    assert (told.is_open_for_now, told.is_continued) == (True, False)
+    assert told.license_id == agreement.license_id
+    assert len(told.entitlements) == 1
