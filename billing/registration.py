@@ -112,8 +112,9 @@ def _looks_for(agreement: Agreement, *, now: datetime) -> Iterator[Debt]:
     """A contract that no event has made active: AWS may list its entitlements all the same."""
     if agreement.status == Agreement.Status.PENDING and agreement.product.has_entitlements:
         for minutes in _LOOKED_FOR_AFTER:
-            due_at = now + timedelta(minutes=minutes)
-            yield Debt(Effect.Kind.SYNC_ENTITLEMENTS, f"{minutes} minutes after the buyer came", now, due_at)
+            # Nothing is announced before then: usage of until then is closed without waiting for it.
+            at = now + timedelta(minutes=minutes)
+            yield Debt(Effect.Kind.SYNC_ENTITLEMENTS, f"{minutes} minutes after the buyer came", at)
 
 
 def _resolve(marketplace: Marketplace, token: str) -> ResolvedCustomer:

@@ -7,11 +7,11 @@ from datetime import timedelta
 import pytest
 from django.db import transaction
 
-from billing import audit, customers, effects, events, readings, registration
+from billing import audit, customers, effects, events, metering, readings, registration
 from billing.aws.client import BotoMarketplace
 from billing.aws.types import AgreementDetails, Connection
 from billing.models import Agreement, AuditEvent, Effect, MarketplaceEvent
-from tests.billing.ledger import BEGIN, NOON
+from tests.billing.ledger import BEGIN, NOON, REGION, use
 from tests.billing.notices import ended, license_updated
 from tests.billing.stage import DAY, HOUR, MINUTE, SECOND, Stage, of, take
 
@@ -174,8 +174,8 @@ def test_a_buyer_of_an_unconfirmed_contract_is_looked_after_twice(unconfirmed, a
     stage, bought = unconfirmed
     owed = Effect.objects.filter(kind="sync_entitlements").order_by("due_at")
     assert [(each.due_at, each.caused_at) for each in owed] == [
-        (NOON + 2 * MINUTE, NOON),
-        (NOON + 10 * MINUTE, NOON),
+        (NOON + 2 * MINUTE, NOON + 2 * MINUTE),
+        (NOON + 10 * MINUTE, NOON + 10 * MINUTE),
     ]
     stage.pass_time(2 * MINUTE)  # AWS lists nothing yet
     assert (of(bought).status, len(aws.control.requests("GetEntitlements"))) == ("pending", 1)
@@ -188,6 +188,21 @@ def test_a_buyer_of_an_unconfirmed_contract_is_looked_after_twice(unconfirmed, a
     assert stage.allows(acme)
     stage.pass_time(DAY)
     assert len(aws.control.requests("GetEntitlements")) == 2
+
+
+def test_a_look_that_is_planned_holds_up_no_closing(unconfirmed, aws, acme):
+    """A buyer comes just before the hour is full; the license follows at once, and so does usage."""
+    stage, _ = unconfirmed
+    aws.control.switch(contract_license_updated=True)
+    stage.pass_time(59 * MINUTE)
+    early = aws.buy("reports-flex", license_updated_after=1)
+    arrival = registration.arrive(aws.marketplace, token=early.token, free_trial_hint=False, now=stage.now)
+    stage.pass_time(30 * SECOND)
+    Agreement.objects.filter(pk=arrival.agreement_id).update(organization=acme)
+    agreement = Agreement.objects.get(pk=arrival.agreement_id)
+    use(agreement, 130, at=stage.now, now=stage.now)
+    metering.close_hours(region=REGION, now=NOON + HOUR + SECOND)
+    assert agreement.metering_records.get().included == 100
 
 
 def test_the_first_that_finds_something_is_enough(unconfirmed, aws):
