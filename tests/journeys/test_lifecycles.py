@@ -101,7 +101,7 @@ def test_a_life_told_in_any_order_is_the_same_life(aws, vintage, how, data):
 
 @pytest.mark.slow
 @pytest.mark.ledger
-@settings(max_examples=60, **COMMON)
+@settings(max_examples=40, **COMMON)
 @given(how=lives(), data=st.data())
 def test_many_lives_told_in_any_order_are_the_same_lives(aws, vintage, how, data):
     shuffled_is_as_in_order(aws, how, data, 2)
