@@ -60,9 +60,10 @@ def run(name: str, environment: Mapping[str, str], arguments: list[str], *, is_c
         sys.executable,
         "-m",
         "pytest",
-        # One more than CI has cores: each waits now and then, for a database or for AWS.
+        # One more than CI has cores: each waits now and then, for a database or for AWS. Proofs start
+        # processes of their own.
         "-n",
-        "3",
+        "2" if "slow" in arguments or "slow and ledger" in arguments else "3",
         "--dist",
         "loadfile",
         "--no-loadscope-reorder",  # as tests/plugin.py sorts them
