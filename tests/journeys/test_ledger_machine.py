@@ -246,4 +246,4 @@ def test_the_ledger_holds_in_any_order(aws, acme):
 @pytest.mark.ledger
 @pytest.mark.timeout(1200)
 def test_the_ledger_holds_in_many_more_orders(aws, acme):
-    play(aws, acme, examples=60, steps=50)
+    play(aws, acme, examples=40, steps=50)
