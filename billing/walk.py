@@ -41,7 +41,7 @@ def sync_all(marketplace: Marketplace, *, now: datetime) -> None:
             logger.warning("Entitlements of %s: %s", product.code, error.code)
         except MarketplaceError as error:  # waiting does not help
             logger.error("Entitlements of %s: %s. %s", product.code, error.code, error.meaning.fix)
-        except Exception:
+        except Exception:  # one product's trouble must not keep the others from being walked through
             logger.exception("Entitlements of %s could not be walked through", product.code)
 
 
