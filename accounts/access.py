@@ -6,12 +6,17 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec
 
+from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import NoReverseMatch, reverse
 
-from accounts.adapter import get_adapter
-from accounts.models import Membership, User
+from accounts.adapter import NavItem, get_adapter
+from accounts.models import Membership, Organization, User
+
+# So many workspaces are in the menu that switches between them; a page of its own has all of them.
+SWITCHABLE = 10
 
 P = ParamSpec("P")
 TenantView = Callable[Concatenate["TenantRequest", P], HttpResponse]
@@ -31,9 +36,22 @@ def workspace(request: TenantRequest) -> dict[str, Any]:
     return {
         "organization": organization,
         "membership": request.membership,
+        "organizations": Organization.objects.of(request.user)[:SWITCHABLE],
+        "product_pages": product_pages(organization),
         "nav_items": adapter.nav_items(organization, request.user),
         "notices": adapter.notices(organization, request.user),
     }
+
+
+def product_pages(organization: Organization) -> list[NavItem]:
+    """The product's own pages in ``organization``: PRODUCT_PAGES in the settings, those that exist."""
+    pages = []
+    for name, label in settings.PRODUCT_PAGES:
+        try:
+            pages.append(NavItem(str(label), reverse(name, args=[organization.slug])))
+        except NoReverseMatch:
+            continue
+    return pages
 
 
 def organization_required(view: TenantView[P]) -> Callable[..., HttpResponse]:

@@ -4,9 +4,10 @@
 a purchase can open sign-up or send a new user to its welcome page while accounts stays free of AWS.
 """
 
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 from django.conf import settings
 from django.http import HttpRequest
@@ -56,6 +57,23 @@ class AccountsAdapter:
         ``accounts.organizations.places_taken`` does not count it yet.
         """
         return None
+
+    def may_close(self, organization: Organization) -> str | None:
+        """None if nothing stands against closing it, else a sentence for people: why not, and what to do.
+
+        Asked under the lock of the organization's row.
+        """
+        return None
+
+    def export(self, organization: Organization) -> Iterator[tuple[str, Iterable[Mapping[str, Any]]]]:
+        """Further parts of an organization's data: a name, and rows that JSON can hold.
+
+        Rows may be many: they are read one after the other, never as a list.
+        """
+        return iter(())
+
+    def forget(self, user: User) -> None:
+        """``user`` closes their account: let go of what only they could use. Inside the transaction."""
 
 
 def get_adapter() -> AccountsAdapter:

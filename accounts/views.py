@@ -3,10 +3,22 @@
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
+from django.views.i18n import set_language
 
 from accounts.access import TenantRequest, organization_required, workspace
 from accounts.adapter import get_adapter
 from accounts.models import Organization, User
+from accounts.preferences import is_offered
+
+
+def language(request: HttpRequest) -> HttpResponse:
+    """The language switch at the foot of every page: for this browser, and for who is signed in."""
+    response = set_language(request)
+    chosen = request.POST.get("language", "")
+    if request.method == "POST" and isinstance(request.user, User) and is_offered(chosen):
+        request.user.language = chosen
+        request.user.save(update_fields=["language"])
+    return response
 
 
 @login_required
@@ -17,11 +29,18 @@ def home(request: HttpRequest) -> HttpResponse:
     waiting = get_adapter().after_sign_in(request, user)
     if waiting:
         return redirect(waiting)
-    organizations = list(Organization.objects.of(user)[:50])
-    if len(organizations) == 1:
-        return redirect(organizations[0])
-    template = "accounts/choose_organization.html" if organizations else "accounts/no_organization.html"
-    return render(request, template, {"organizations": organizations})
+    found = Organization.objects.of(user)[:2]
+    return redirect(found[0]) if len(found) == 1 else redirect("accounts:organizations")
+
+
+@login_required
+def organizations(request: HttpRequest) -> HttpResponse:
+    """All of a person's workspaces; without one, the ways to get one."""
+    user = request.user
+    assert isinstance(user, User)
+    mine = Organization.objects.of(user)[:200]
+    template = "accounts/choose_organization.html" if mine else "accounts/no_organization.html"
+    return render(request, template, {"organizations": mine})
 
 
 @organization_required

@@ -12,6 +12,7 @@ from typing import Any
 import environ
 from celery.schedules import crontab
 from csp.constants import NONE, SELF
+from django.utils.translation import gettext_lazy as _
 
 from marketplace_saas import production
 
@@ -46,6 +47,9 @@ MARKETPLACE_LISTING_URL = env.str(
 )
 # Who is told of new, changed, ended and never-registered purchases; else SUPPORT_EMAIL.
 SELLER_EMAILS = env.list("SELLER_EMAILS", default=[])
+# Links at the foot of every page and below the sign-up form; none where they are empty.
+TERMS_URL = env.str("TERMS_URL", default="")
+PRIVACY_URL = env.str("PRIVACY_URL", default="")
 SIGNUP_WITHOUT_PURCHASE = env.bool("SIGNUP_WITHOUT_PURCHASE", default=True)
 
 # --- What the product sells ------------------------------------------------------------------------------
@@ -75,6 +79,10 @@ FEATURES: dict[str, dict[str, Any]] = {
         "outage": "open",
     },
 }
+
+# The product's own pages: the name of a URL under /o/<slug>/, and its tab. A purchase that AWS has confirmed
+# leads to the first. One whose URL is gone is left out.
+PRODUCT_PAGES: list[tuple[str, Any]] = [("example:reports", _("Reports"))]
 
 # --- AWS -------------------------------------------------------------------------------------------------
 # Credentials, and in local runs the simulator's address, are botocore's own AWS_* variables.
@@ -118,13 +126,16 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "marketplace_saas.request_id.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "accounts.preferences.PreferencesMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
@@ -280,7 +291,12 @@ else:
     vars().update(env.email("EMAIL_URL", default="consolemail://"))
 
 # --- Language and time: stored in UTC, always -------------------------------------------------------------
-LANGUAGE_CODE = "en-us"
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", "English"), ("ko", "한국어")]
+LOCALE_PATHS = [BASE_DIR / "marketplace_saas/locale"]
+LANGUAGE_COOKIE_HTTPONLY = True
+LANGUAGE_COOKIE_SAMESITE = "Lax"
+LANGUAGE_COOKIE_AGE = 31_536_000  # seconds: a year
 TIME_ZONE = "UTC"
 USE_I18N = True
 USE_TZ = True
@@ -301,7 +317,7 @@ STORAGES = {
 
 # --- Security --------------------------------------------------------------------------------------------
 _https = SITE_URL.startswith("https://")
-SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = _https
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = _https
 SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_HTTPONLY = True
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=_https)
@@ -333,10 +349,15 @@ LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "{asctime} {levelname} {name} {message}", "style": "{"}},
-    "filters": {"in_production": {"()": "django.utils.log.RequireDebugFalse"}},
+    "formatters": {
+        "line": {"format": "{asctime} {levelname} {request_id} {name} {message}", "style": "{"},
+    },
+    "filters": {
+        "in_production": {"()": "django.utils.log.RequireDebugFalse"},
+        "request_id": {"()": "marketplace_saas.request_id.RequestIdFilter"},
+    },
     "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": "line"},
+        "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]},
         "mail": {
             "class": "django.utils.log.AdminEmailHandler",
             "level": "ERROR",

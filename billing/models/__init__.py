@@ -7,6 +7,7 @@ from billing.models.entitlements import Entitlement
 from billing.models.events import Effect, MarketplaceEvent
 from billing.models.fields import QuantityField
 from billing.models.jobs import Lease
+from billing.models.joining import JoinRequest
 from billing.models.metering import MeteringRecord, Submission, SubmissionLine
 from billing.models.usage import UsageEvent
 
@@ -16,6 +17,7 @@ __all__ = [
     "Dimension",
     "Effect",
     "Entitlement",
+    "JoinRequest",
     "Lease",
     "MarketplaceCustomer",
     "MarketplaceEvent",

@@ -223,6 +223,8 @@ class Registration(models.Model):
         settings.AUTH_USER_MODEL, models.PROTECT, null=True, related_name="marketplace_registrations"
     )
     claimed_at = models.DateTimeField(null=True)
+    # What the buyer said to the questions a fork adds to the onboarding form: name of the field -> answer.
+    answers = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:

@@ -31,7 +31,7 @@ def test_one_of_several_organizations_is_chosen(client, acme, acme_admin):
     organizations.create(name="Globex", owner=acme_admin)
     client.force_login(acme_admin)
 
-    page = client.get("/home/").content.decode()
+    page = client.get("/home/", follow=True).content.decode()
 
     assert 'href="/o/acme/"' in page
     assert 'href="/o/globex/"' in page
@@ -40,7 +40,7 @@ def test_one_of_several_organizations_is_chosen(client, acme, acme_admin):
 def test_without_an_organization_the_way_to_one_is_explained(client, settings, make_user):
     client.force_login(make_user("new@nowhere.example"))
 
-    page = client.get("/home/").content.decode()
+    page = client.get("/home/", follow=True).content.decode()
 
     assert settings.MARKETPLACE_LISTING_URL in page
     assert "https://console.aws.amazon.com/marketplace/home#/subscriptions" in page

@@ -68,7 +68,7 @@ def test_a_new_person_lands_signs_up_confirms_and_is_in_the_new_workspace(aws, c
     welcome = text(client.get(WELCOME))
     assert f"/accounts/signup/?next={WELCOME}" in welcome
     assert f"/accounts/login/?next={WELCOME}" in welcome
-    assert "<form" not in welcome, "Nothing can be claimed before sign-in."
+    assert "/marketplace/claim/" not in welcome, "Nothing can be claimed before sign-in."
 
     assert sign_up(client, "new@acme.example")["Location"] == WELCOME
     response = confirm(client, name="Acme")

@@ -1,0 +1,80 @@
+"""A mail as everybody here writes one: from one text template, in the reader's language, as text and HTML.
+
+``templates/emails/<name>_subject.txt`` and ``<name>_message.txt`` are all there is to write. The HTML is made
+from the text, so that the two never say different things.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC
+from typing import Any
+
+from django.conf import settings
+from django.core.mail import EmailMultiAlternatives
+from django.core.mail.backends.base import BaseEmailBackend
+from django.template.loader import render_to_string
+from django.utils import timezone, translation
+
+_TRAILING_SPACE = re.compile(r"(?<!\n--)[ \t]+\n")  # but that of a signature's "-- "
+_TOO_MANY_EMPTY_LINES = re.compile(r"\n{3,}")
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    subject: str
+    text: str
+    html: str
+
+
+def compose(name: str, context: Mapping[str, Any], *, language: str = "") -> Composed:
+    """What ``templates/emails/<name>_…`` say. Templates may leave as much white space as they like.
+
+    ``language``: the reader's; '' is the site's own. Every instant is shown in UTC and must be called so.
+    """
+    with translation.override(language or settings.LANGUAGE_CODE), timezone.override(UTC):
+        everywhere = {
+            "site_name": settings.SITE_NAME,
+            "support_email": settings.SUPPORT_EMAIL,
+            "listing_url": settings.MARKETPLACE_LISTING_URL,
+            "site_url": settings.SITE_URL,
+        }
+        subject = one_line(render_to_string(f"emails/{name}_subject.txt", {**everywhere, **context}))
+        text = tidy(render_to_string(f"emails/{name}_message.txt", {**everywhere, **context}))
+        return Composed(subject, text, html_of(text, subject=subject))
+
+
+def send(
+    composed: Composed,
+    *,
+    to: str,
+    reply_to: str = "",
+    headers: Mapping[str, str] | None = None,
+    connection: BaseEmailBackend | None = None,
+) -> None:
+    """To one reader. Raises what the mail server or the connection to it raises."""
+    message = EmailMultiAlternatives(
+        composed.subject,
+        composed.text,
+        to=[to],
+        reply_to=[reply_to] if reply_to else None,
+        connection=connection,
+        headers={"Auto-Submitted": "auto-generated", **(headers or {})},
+    )
+    message.attach_alternative(composed.html, "text/html")
+    message.send()
+
+
+def tidy(text: str) -> str:
+    return _TOO_MANY_EMPTY_LINES.sub("\n\n", _TRAILING_SPACE.sub("\n", text)).strip() + "\n"
+
+
+def one_line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def html_of(text: str, *, subject: str) -> str:
+    """``text`` as a whole HTML page, laid out by templates/emails/layout.html."""
+    return render_to_string("emails/layout.html", {"subject": subject, "text": text})
