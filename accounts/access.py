@@ -38,8 +38,8 @@ def workspace(request: TenantRequest) -> dict[str, Any]:
         "membership": request.membership,
         "organizations": Organization.objects.of(request.user)[:SWITCHABLE],
         "product_pages": product_pages(organization),
-        "nav_items": adapter.nav_items(organization, request.user),
-        "notices": adapter.notices(organization, request.user),
+        "nav_items": adapter.nav_items(request.membership),
+        "notices": adapter.notices(request.membership),
     }
 
 
@@ -66,6 +66,7 @@ def organization_required(view: TenantView[P]) -> Callable[..., HttpResponse]:
         )
         if membership is None:
             raise Http404("No such organization.")
+        membership.user = request.user  # not read again
         request.membership = membership
         return view(request, *args, **kwargs)
 

@@ -13,7 +13,7 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
-from accounts.models import Organization, User
+from accounts.models import Membership, Organization, User
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +42,12 @@ class AccountsAdapter:
         """A URL that matters more than the organization's page right now, if there is one."""
         return None
 
-    def nav_items(self, organization: Organization, user: User) -> list[NavItem]:
-        """Further pages of an organization, for its navigation."""
+    def nav_items(self, membership: Membership) -> list[NavItem]:
+        """Further pages of an organization, for a member's navigation."""
         return []
 
-    def notices(self, organization: Organization, user: User) -> list[Notice]:
-        """What ``user`` must know about the organization, whichever of its pages they look at."""
+    def notices(self, membership: Membership) -> list[Notice]:
+        """What a member must know about the organization, whichever of its pages they look at."""
         return []
 
     def may_add_member(self, organization: Organization, *, now: datetime) -> str | None:

@@ -1,12 +1,12 @@
 from django.urls import path
 
-from accounts import views
+from accounts.views import organizations, people
 
 app_name = "accounts"
 
 urlpatterns = [
-    path("language/", views.language, name="language"),
-    path("home/", views.home, name="home"),
-    path("o/", views.organizations, name="organizations"),
-    path("o/<slug:slug>/", views.organization, name="organization"),
+    path("language/", people.language, name="language"),
+    path("home/", people.home, name="home"),
+    path("o/", organizations.organizations, name="organizations"),
+    path("o/<slug:slug>/", organizations.organization, name="organization"),
 ]

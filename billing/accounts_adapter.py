@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from accounts.adapter import AccountsAdapter, NavItem, Notice
-from accounts.models import Organization, User
+from accounts.models import Membership, Organization, User
 from billing import gates, registration
 from billing.grants import Reason
 
@@ -37,19 +37,18 @@ class BillingAccountsAdapter(AccountsAdapter):
             return reverse("billing:welcome")
         return None
 
-    def nav_items(self, organization: Organization, user: User) -> list[NavItem]:
+    def nav_items(self, membership: Membership) -> list[NavItem]:
         items = []
-        if Organization.objects.administered_by(user).filter(pk=organization.pk).exists():
-            items.append(
-                NavItem(_("Subscription"), reverse("billing:subscription", args=[organization.slug]))
-            )
-        if registration.unclaimed_of(user).exists():
+        if membership.is_administrator:
+            slug = membership.organization.slug
+            items.append(NavItem(_("Subscription"), reverse("billing:subscription", args=[slug])))
+        if registration.unclaimed_of(membership.user).exists():
             items.append(NavItem(_("A purchase is waiting to be set up"), reverse("billing:welcome")))
         return items
 
-    def notices(self, organization: Organization, user: User) -> list[Notice]:
+    def notices(self, membership: Membership) -> list[Notice]:
         """That something is open only for now, because AWS has yet to say how it goes on."""
-        grant = gates.temporary(organization)
+        grant = gates.temporary(membership.organization)
         return [Notice(grant.reason, "warning")] if grant is not None else []
 
     def may_add_member(self, organization: Organization, *, now: datetime) -> str | None:

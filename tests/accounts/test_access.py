@@ -68,10 +68,13 @@ def test_the_organizations_page_stays_within_ten_queries(
 
 
 class TwoNotices(AccountsAdapter):
-    def notices(self, organization, user):
+    def notices(self, membership):
         return [
             Notice(
-                f"{user} is <late>.", "danger", url=f"/o/{organization.slug}/pay/?a=1&b=2", action="Pay & go"
+                f"{membership.user} is <late>.",
+                "danger",
+                url=f"/o/{membership.organization.slug}/pay/?a=1&b=2",
+                action="Pay & go",
             ),
             Notice("All is well."),
         ]

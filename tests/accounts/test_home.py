@@ -10,8 +10,8 @@ class SomethingWaits(AccountsAdapter):
     def after_sign_in(self, request, user):
         return "/something/waits/"
 
-    def nav_items(self, organization, user):
-        return [NavItem("Invoices & more", f"/o/{organization.slug}/invoices/")]
+    def nav_items(self, membership):
+        return [NavItem("Invoices & more", f"/o/{membership.organization.slug}/invoices/")]
 
 
 def test_what_is_waiting_comes_first(client, settings, acme, acme_admin):
@@ -63,9 +63,10 @@ def test_other_apps_add_pages_to_an_organization(client, settings, acme, acme_ad
 def test_nobody_else_has_an_opinion_by_default(rf, settings, acme, acme_admin):
     adapter = get_adapter()
 
+    membership = acme.memberships.get()
     assert adapter.after_sign_in(rf.get("/"), acme_admin) is None
-    assert adapter.nav_items(acme, acme_admin) == []
-    assert adapter.notices(acme, acme_admin) == []
+    assert adapter.nav_items(membership) == []
+    assert adapter.notices(membership) == []
     assert adapter.may_add_member(acme, now=timezone.now()) is None
     settings.SIGNUP_WITHOUT_PURCHASE = True
     assert adapter.may_sign_up(rf.get("/"))

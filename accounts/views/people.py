@@ -1,11 +1,10 @@
-"""The pages of people and organizations that allauth does not bring."""
+"""Where a person is led, and in which language."""
 
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import redirect, render
+from django.shortcuts import redirect
 from django.views.i18n import set_language
 
-from accounts.access import TenantRequest, organization_required, workspace
 from accounts.adapter import get_adapter
 from accounts.models import Organization, User
 from accounts.preferences import is_offered
@@ -31,19 +30,3 @@ def home(request: HttpRequest) -> HttpResponse:
         return redirect(waiting)
     found = Organization.objects.of(user)[:2]
     return redirect(found[0]) if len(found) == 1 else redirect("accounts:organizations")
-
-
-@login_required
-def organizations(request: HttpRequest) -> HttpResponse:
-    """All of a person's workspaces; without one, the ways to get one."""
-    user = request.user
-    assert isinstance(user, User)
-    mine = Organization.objects.of(user)[:200]
-    template = "accounts/choose_organization.html" if mine else "accounts/no_organization.html"
-    return render(request, template, {"organizations": mine})
-
-
-@organization_required
-def organization(request: TenantRequest) -> HttpResponse:
-    members = request.membership.organization.memberships.select_related("user")[:100]
-    return render(request, "accounts/organization.html", {**workspace(request), "members": members})
