@@ -9,9 +9,10 @@ from typing import Any, Concatenate, ParamSpec
 from django.conf import settings
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponseBase
 from django.urls import NoReverseMatch, reverse
 
+from accounts import log_context
 from accounts.adapter import NavItem, get_adapter
 from accounts.models import Membership, Organization, User
 
@@ -19,7 +20,7 @@ from accounts.models import Membership, Organization, User
 SWITCHABLE = 10
 
 P = ParamSpec("P")
-TenantView = Callable[Concatenate["TenantRequest", P], HttpResponse]
+TenantView = Callable[Concatenate["TenantRequest", P], HttpResponseBase]
 
 
 class TenantRequest(HttpRequest):
@@ -54,11 +55,11 @@ def product_pages(organization: Organization) -> list[NavItem]:
     return pages
 
 
-def organization_required(view: TenantView[P]) -> Callable[..., HttpResponse]:
+def organization_required(view: TenantView[P]) -> Callable[..., HttpResponseBase]:
     """Turn the ``slug`` of the URL into ``request.membership`` (with its organization), or 404."""
 
     @wraps(view)
-    def for_members(request: Any, slug: str, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+    def for_members(request: Any, slug: str, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
         membership = (
             Membership.objects.select_related("organization")
             .filter(user=request.user, organization__slug=slug)
@@ -68,6 +69,7 @@ def organization_required(view: TenantView[P]) -> Callable[..., HttpResponse]:
             raise Http404("No such organization.")
         membership.user = request.user  # not read again
         request.membership = membership
+        log_context.note(organization=membership.organization_id)
         return view(request, *args, **kwargs)
 
     return login_required(for_members)
@@ -78,7 +80,7 @@ def role_required(*roles: Membership.Role) -> Callable[[TenantView[P]], TenantVi
 
     def decorate(view: TenantView[P]) -> TenantView[P]:
         @wraps(view)
-        def for_roles(request: TenantRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponse:
+        def for_roles(request: TenantRequest, /, *args: P.args, **kwargs: P.kwargs) -> HttpResponseBase:
             if request.membership.role not in roles:
                 raise PermissionDenied
             return view(request, *args, **kwargs)

@@ -32,6 +32,32 @@ class Notice:
     action: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A line about an organization: ``label`` is what, ``text`` how it stands, ``url`` where to read more."""
+
+    label: str
+    text: str
+    tone: Literal["", "accent", "success", "warning", "danger"] = ""
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """How many people fit in, and how many are in or invited."""
+
+    limit: int
+    taken: int
+
+    @property
+    def free(self) -> int:
+        return max(0, self.limit - self.taken)
+
+
+# A name, and rows that JSON can hold. They may be many: they are read one after the other, never as a list.
+Part = tuple[str, Iterable[Mapping[str, Any]]]
+
+
 class AccountsAdapter:
     """The answers when nobody else has an opinion."""
 
@@ -58,22 +84,34 @@ class AccountsAdapter:
         """
         return None
 
-    def may_close(self, organization: Organization) -> str | None:
+    def places(self, organization: Organization, *, now: datetime) -> Places | None:
+        """How many people fit in, where that is limited: for pages. ``may_add_member`` decides."""
+        return None
+
+    def summary(self, membership: Membership) -> list[Fact]:
+        """What the first page of an organization says of it, in a line each."""
+        return []
+
+    def may_close(self, organization: Organization, *, now: datetime) -> str | None:
         """None if nothing stands against closing it, else a sentence for people: why not, and what to do.
 
-        Asked under the lock of the organization's row.
+        Asked under the lock of the organization's row; by pages also without.
         """
         return None
 
-    def export(self, organization: Organization) -> Iterator[tuple[str, Iterable[Mapping[str, Any]]]]:
-        """Further parts of an organization's data: a name, and rows that JSON can hold.
+    def close(self, organization: Organization, *, by: User, now: datetime) -> None:
+        """``organization`` is closed: let go of what names its people. Inside the transaction."""
 
-        Rows may be many: they are read one after the other, never as a list.
-        """
+    def forget(self, user: User, *, now: datetime) -> None:
+        """``user`` closes their account: let go of what only they could use. Inside the transaction."""
+
+    def export(self, organization: Organization) -> Iterator[Part]:
+        """Further parts of an organization's data."""
         return iter(())
 
-    def forget(self, user: User) -> None:
-        """``user`` closes their account: let go of what only they could use. Inside the transaction."""
+    def export_of(self, user: User) -> Iterator[Part]:
+        """Further parts of a person's own data."""
+        return iter(())
 
 
 def get_adapter() -> AccountsAdapter:

@@ -112,6 +112,10 @@ class UserAdmin(auth_admin.UserAdmin, _PeopleAdmin):  # type: ignore[misc]  # Dj
     # The address is a login that its owner proved: it changes on their own page, never here.
     readonly_fields = ("email", "password_state", "second_factor", "last_login", "date_joined")
 
+    def may_govern(self, request: HttpRequest) -> bool:
+        """Whether they may make others staff and put them into groups. Whoever runs a site may widen it."""
+        return _is_superuser(request)
+
     def get_inlines(self, request: HttpRequest, obj: User | None) -> tuple[type[TabularInline], ...]:
         return self.inlines if obj else ()
 
@@ -120,11 +124,15 @@ class UserAdmin(auth_admin.UserAdmin, _PeopleAdmin):  # type: ignore[misc]  # Dj
             return ()
         if _is_superuser(request):
             return self.readonly_fields
+        if self.may_govern(request):
+            return (*self.readonly_fields, "is_superuser")
         # Whoever may edit people must not make themselves more than they are.
         return (*self.readonly_fields, "is_staff", "is_superuser", "groups")
 
     def has_change_permission(self, request: HttpRequest, obj: User | None = None) -> bool:
-        if obj is not None and obj.is_staff and not _is_superuser(request):
+        if obj is not None and obj.is_superuser and not _is_superuser(request):
+            return False
+        if obj is not None and obj.is_staff and not self.may_govern(request):
             return False
         return bool(super().has_change_permission(request, obj))
 
@@ -148,22 +156,26 @@ class UserAdmin(auth_admin.UserAdmin, _PeopleAdmin):  # type: ignore[misc]  # Dj
 
 
 class GroupAdmin(auth_admin.GroupAdmin, ModelAdmin):  # type: ignore[misc]  # as above
-    """Only for superusers: whoever may edit a group they are in may give themselves everything."""
+    """Changed by few: whoever may edit a group they are in may give themselves everything."""
+
+    def may_govern(self, request: HttpRequest) -> bool:
+        """Whoever runs a site may widen it."""
+        return _is_superuser(request)
 
     def has_module_permission(self, request: HttpRequest) -> bool:
-        return _is_superuser(request)
+        return self.has_view_permission(request)
 
     def has_view_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
-        return _is_superuser(request)
+        return self.may_govern(request) or _may(request, "auth.view_group")
 
     def has_add_permission(self, request: HttpRequest) -> bool:
-        return _is_superuser(request)
+        return self.may_govern(request)
 
     def has_change_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
-        return _is_superuser(request)
+        return self.may_govern(request)
 
     def has_delete_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
-        return _is_superuser(request)
+        return self.may_govern(request)
 
 
 class OrganizationAdmin(_PeopleAdmin):
@@ -180,6 +192,10 @@ class OrganizationAdmin(_PeopleAdmin):
     def has_add_permission(self, request: HttpRequest) -> bool:
         # An organization has an owner from its first moment: accounts.organizations.create.
         return False
+
+
+def _may(request: HttpRequest, permission: str) -> bool:
+    return isinstance(request.user, User) and request.user.has_perm(permission)
 
 
 def _is_superuser(request: HttpRequest) -> bool:

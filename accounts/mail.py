@@ -1,7 +1,7 @@
 """A mail as everybody here writes one: from one text template, in the reader's language, as text and HTML.
 
 ``templates/emails/<name>_subject.txt`` and ``<name>_message.txt`` are all there is to write. The HTML is made
-from the text, so that the two never say different things.
+from the text (``accounts.mail_html`` says what of), so that the two never say different things.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ from datetime import UTC
 from typing import Any
 
 from django.conf import settings
-from django.core.mail import EmailMultiAlternatives
+from django.core.mail import EmailMessage, EmailMultiAlternatives
 from django.core.mail.backends.base import BaseEmailBackend
 from django.template.loader import render_to_string
 from django.utils import timezone, translation
 
+from accounts import mail_html
+
+_HEADERS = {"Auto-Submitted": "auto-generated"}
 _TRAILING_SPACE = re.compile(r"(?<!\n--)[ \t]+\n")  # but that of a signature's "-- "
 _TOO_MANY_EMPTY_LINES = re.compile(r"\n{3,}")
 
@@ -61,10 +64,25 @@ def send(
         to=[to],
         reply_to=[reply_to] if reply_to else None,
         connection=connection,
-        headers={"Auto-Submitted": "auto-generated", **(headers or {})},
+        headers={**_HEADERS, **(headers or {})},
     )
     message.attach_alternative(composed.html, "text/html")
     message.send()
+
+
+def in_html_too(message: EmailMessage, *, reply_to: str) -> EmailMultiAlternatives:
+    """A mail that another library wrote as text, made like ours; in the language that is active."""
+    text = tidy(str(message.body))
+    made = EmailMultiAlternatives(
+        message.subject,
+        text,
+        message.from_email,
+        message.to,
+        reply_to=[reply_to],
+        headers={**_HEADERS, **message.extra_headers},
+    )
+    made.attach_alternative(html_of(text, subject=str(message.subject)), "text/html")
+    return made
 
 
 def tidy(text: str) -> str:
@@ -76,5 +94,5 @@ def one_line(text: str) -> str:
 
 
 def html_of(text: str, *, subject: str) -> str:
-    """``text`` as a whole HTML page, laid out by templates/emails/layout.html."""
-    return render_to_string("emails/layout.html", {"subject": subject, "text": text})
+    """``text`` as a whole HTML page, in the language that is active."""
+    return mail_html.page(text, subject=subject)

@@ -2,25 +2,28 @@
 
 Roles and places are read under the lock of the organization's row, never from what a request loaded: of two
 people who want the last place, or two owners who leave at once, the second sees what the first did.
+``accounts.invitations`` brings people in, ``accounts.closing`` ends it.
 """
 
-import hashlib
-import secrets
-from datetime import datetime
+from __future__ import annotations
+
+from datetime import datetime, timedelta
 
 from django.db import IntegrityError, transaction
-from django.db.models import Q
 from django.utils.crypto import get_random_string
 from django.utils.text import slugify
 from django.utils.translation import gettext_lazy as _
 
 from accounts.adapter import get_adapter
-from accounts.models import Invitation, Membership, Organization, User
+from accounts.models import Membership, Organization, User
 
 Role = Membership.Role
 
 # Words that would read as a page of ours under /o/.
 _RESERVED_SLUGS = frozenset({"new", "admin", "settings"})
+
+# The same wish of the same person within this time is the same click.
+PRESSED_TWICE = timedelta(minutes=1)
 
 
 class RuleBroken(Exception):
@@ -52,33 +55,9 @@ class NoSeat(RuleBroken):
     """Nobody can be added now; the sentence is the adapter's."""
 
 
-class InvitationRefused(RuleBroken):
-    """An invitation that its link does not open any more, or not for this person."""
-
-
-class InvitationUnknown(InvitationRefused):
-    message = _(
-        "This invitation does not exist, or a newer one has replaced it. Use the newest link you got."
-    )
-
-
-class InvitationForAnother(InvitationRefused):
-    message = _(
-        "This invitation was sent to another e-mail address. "
-        "Sign in with that address, or add it to your account and confirm it."
-    )
-
-
-class InvitationUsed(InvitationRefused):
-    message = _("This invitation has been accepted already.")
-
-
-class InvitationRevoked(InvitationRefused):
-    message = _("This invitation has been withdrawn. Ask the workspace for a new one.")
-
-
-class InvitationExpired(InvitationRefused):
-    message = _("This invitation has expired. Ask the workspace for a new one.")
+def decides_about(own: str, *roles: str) -> bool:
+    """Owners decide about everybody, admins about people who are members only, members about nobody."""
+    return own == Role.OWNER or (own == Role.ADMIN and set(roles) == {Role.MEMBER})
 
 
 def create(*, name: str, owner: User) -> Organization:
@@ -98,6 +77,26 @@ def create(*, name: str, owner: User) -> Organization:
             return organization
 
 
+def start(*, name: str, owner: User, now: datetime) -> Organization:
+    """``create`` for somebody who asks on their own: a form that is sent twice makes one organization."""
+    with transaction.atomic():
+        User.objects.select_for_update(no_key=True).get(pk=owner.pk)
+        owned = Organization.objects.filter(memberships__user=owner, memberships__role=Role.OWNER)
+        made = owned.filter(name=name, created_at__gt=now - PRESSED_TWICE).first()
+        return made or create(name=name, owner=owner)
+
+
+def rename(organization: Organization, *, name: str, by: User) -> Organization:
+    """Owners and admins give it another name. Its address stays: links and bookmarks hold it."""
+    with transaction.atomic():
+        organization = lock(organization.pk)
+        if role_of(by, organization) not in Membership.ADMINISTRATORS:
+            raise NotAllowed
+        organization.name = name
+        organization.save(update_fields=["name"])
+    return organization
+
+
 def places_taken(organization: Organization, *, now: datetime) -> int:
     """How many people are in, or may come in by an invitation that is still good. One query."""
     members = organization.memberships.order_by().values("pk")
@@ -105,93 +104,57 @@ def places_taken(organization: Organization, *, now: datetime) -> int:
     return members.union(invited, all=True).count()
 
 
-def invite(
-    organization: Organization, *, email: str, role: str, by: User, now: datetime
-) -> tuple[Invitation, str]:
-    """Keep a place for the owner of ``email``; answers the invitation and its token, which is stored nowhere.
+def admit(user: User, *, into: Organization, role: str, by: User, now: datetime) -> Membership:
+    """Make somebody who asked a member. Who is one already keeps their role.
 
-    Inviting the address again renews its open invitation: the old link ends, and no second place is taken.
-    Raises NotAllowed, AlreadyMember, or NoSeat.
+    Raises NotAllowed or NoSeat. Their invitation, if one is open, ends: its place is the one they take.
     """
-    email = email.strip().lower()
-    token = secrets.token_urlsafe(32)
     with transaction.atomic():
-        organization = _lock(organization.pk)
-        invitation = organization.invitations.open().filter(email=email).first()
-        _authorize(by, organization, role, *([invitation.role] if invitation else []))
-        if role not in Invitation.ROLES:
-            raise NotAllowed(_("Nobody is invited as an owner. Invite them as an admin first."))
-        if _is_member(organization, email):
-            raise AlreadyMember
-        if invitation is None or invitation.expires_at <= now:
-            _ask_for_a_place(organization, now=now)
-        if invitation is None:
-            invitation = Invitation(organization=organization, email=email, created_at=now)
-        invitation.role = role
-        invitation.invited_by = by
-        invitation.digest = _digest(token)
-        invitation.expires_at = now + Invitation.LIFETIME
-        invitation.save()
-    return invitation, token
-
-
-def accept(token: str, *, user: User, now: datetime) -> Membership:
-    """Make ``user`` a member by the invitation sent to an address that they have verified.
-
-    Accepting again changes nothing, and a member keeps their role. Raises the kinds of InvitationRefused, or
-    NoSeat when the place that was kept is not there any more: the invitation then stays good.
-    """
-    digest = _digest(token)
-    with transaction.atomic():
-        locked = Organization.objects.select_for_update(no_key=True, of=("self",))
-        organization = locked.filter(invitations__digest=digest).first()
-        invitation = organization.invitations.filter(digest=digest).first() if organization else None
-        if organization is None or invitation is None:
-            raise InvitationUnknown
+        organization = lock(into.pk)
+        authorize(by, organization, role)
         membership = organization.memberships.filter(user=user).first()
-        if membership is not None and invitation.accepted_by_id == user.pk:
-            return membership
-        _require_acceptable(invitation, user=user, now=now)
-        invitation.accepted_at = now
-        invitation.accepted_by = user
-        invitation.save(update_fields=["accepted_at", "accepted_by"])
         if membership is None:
-            _ask_for_a_place(organization, now=now)
-            membership = Membership.objects.create(
-                organization=organization, user=user, role=invitation.role, created_at=now
-            )
+            _end_invitations(organization, user, now=now)
+            ask_for_a_place(organization, now=now)
+            membership = organization.memberships.create(user=user, role=role, created_at=now)
     return membership
-
-
-def revoke(invitation: Invitation, *, by: User, now: datetime) -> None:
-    """End an invitation that is not accepted; its place is free. Again changes nothing.
-
-    Raises NotAllowed, or InvitationUsed when its person was faster.
-    """
-    with transaction.atomic():
-        organization = _lock(invitation.organization_id)
-        current = organization.invitations.get(pk=invitation.pk)
-        _authorize(by, organization, current.role)
-        if current.accepted_at is not None:
-            raise InvitationUsed
-        if current.revoked_at is None:
-            current.revoked_at = now
-            current.save(update_fields=["revoked_at"])
 
 
 def change_role(membership: Membership, *, role: str, by: User) -> Membership:
     """Give a member another role: for owners to do. Raises NotAllowed, NotMember, or LastOwner."""
     with transaction.atomic():
-        organization = _lock(membership.organization_id)
+        organization = lock(membership.organization_id)
         current = organization.memberships.filter(pk=membership.pk).first()
         if current is None:
             raise NotMember
-        _authorize(by, organization, Role.OWNER)
+        authorize(by, organization, Role.OWNER)
         if current.role == Role.OWNER and role != Role.OWNER:
             _keep_an_owner(organization)
         current.role = role
         current.save(update_fields=["role"])
     return current
+
+
+def hand_over(membership: Membership, *, by: User) -> Membership:
+    """Make a member an owner and oneself an admin, in one go. Again changes nothing.
+
+    Raises NotAllowed or NotMember.
+    """
+    with transaction.atomic():
+        organization = lock(membership.organization_id)
+        heir = organization.memberships.filter(pk=membership.pk).first()
+        if heir is None:
+            raise NotMember
+        own = organization.memberships.filter(user=by).first()
+        if own is None or own.pk == heir.pk:
+            raise NotAllowed
+        if own.role == Role.ADMIN and heir.role == Role.OWNER:
+            return heir
+        authorize(by, organization, Role.OWNER)
+        heir.role, own.role = Role.OWNER, Role.ADMIN
+        heir.save(update_fields=["role"])
+        own.save(update_fields=["role"])
+    return heir
 
 
 def remove(membership: Membership, *, by: User, now: datetime) -> None:
@@ -201,61 +164,47 @@ def remove(membership: Membership, *, by: User, now: datetime) -> None:
     Removing somebody who is gone changes nothing.
     """
     with transaction.atomic():
-        organization = _lock(membership.organization_id)
+        organization = lock(membership.organization_id)
         current = organization.memberships.filter(pk=membership.pk).first()
         if current is None:
             return
         if current.user_id != by.pk:
-            _authorize(by, organization, current.role)
+            authorize(by, organization, current.role)
         if current.role == Role.OWNER:
             _keep_an_owner(organization)
-        addresses = current.user.emailaddress_set.filter(verified=True).values("email")
-        organization.invitations.open().filter(email__in=addresses).update(revoked_at=now)
+        _end_invitations(organization, current.user, now=now)
         current.delete()
 
 
-def _lock(organization_pk: int) -> Organization:
+def lock(organization_pk: int) -> Organization:
     """The organization, locked against who else changes its people, but not against rows that name it."""
     return Organization.objects.select_for_update(no_key=True).get(pk=organization_pk)
 
 
-def _authorize(by: User, organization: Organization, *roles: str) -> None:
-    """Owners decide about everybody, admins about people who are members only, members about nobody."""
-    own = organization.memberships.filter(user=by).values_list("role", flat=True).first()
-    if own == Role.OWNER or (own == Role.ADMIN and set(roles) == {Role.MEMBER}):
-        return
-    raise NotAllowed
+def role_of(user: User, organization: Organization) -> str | None:
+    return organization.memberships.filter(user=user).values_list("role", flat=True).first()
+
+
+def authorize(by: User, organization: Organization, *roles: str) -> None:
+    """Raise NotAllowed unless ``by`` decides about all of these roles there. Under its lock."""
+    own = role_of(by, organization)
+    if own is None or not decides_about(own, *roles):
+        raise NotAllowed
+
+
+def ask_for_a_place(organization: Organization, *, now: datetime) -> None:
+    """Raise NoSeat unless one more person fits in. Under its lock."""
+    refusal = get_adapter().may_add_member(organization, now=now)
+    if refusal is not None:
+        raise NoSeat(refusal)
+
+
+def _end_invitations(organization: Organization, user: User, *, now: datetime) -> None:
+    addresses = user.emailaddress_set.filter(verified=True).values("email")
+    organization.invitations.open().filter(email__in=addresses).update(revoked_at=now)
 
 
 def _keep_an_owner(organization: Organization) -> None:
     """Refuse to take the role from the last one who has it."""
     if organization.memberships.filter(role=Role.OWNER).count() == 1:
         raise LastOwner
-
-
-def _is_member(organization: Organization, email: str) -> bool:
-    by_address = Q(user__email__iexact=email)
-    by_further_address = Q(user__emailaddress__email__iexact=email, user__emailaddress__verified=True)
-    return organization.memberships.filter(by_address | by_further_address).exists()
-
-
-def _ask_for_a_place(organization: Organization, *, now: datetime) -> None:
-    refusal = get_adapter().may_add_member(organization, now=now)
-    if refusal is not None:
-        raise NoSeat(refusal)
-
-
-def _require_acceptable(invitation: Invitation, *, user: User, now: datetime) -> None:
-    """Whose it is comes first: others learn nothing of what became of it."""
-    if not user.emailaddress_set.filter(email__iexact=invitation.email, verified=True).exists():
-        raise InvitationForAnother
-    if invitation.accepted_at is not None:
-        raise InvitationUsed
-    if invitation.revoked_at is not None:
-        raise InvitationRevoked
-    if invitation.expires_at <= now:
-        raise InvitationExpired
-
-
-def _digest(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()

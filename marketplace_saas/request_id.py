@@ -8,16 +8,20 @@ from __future__ import annotations
 import logging
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
 
+from accounts import log_context
+
 HEADER = "X-Request-ID"
-_NOTHING = "-"
+NOTHING = "-"
+_ATTRIBUTE = "marketplace_saas_request_id"
 _PLAIN = re.compile(r"[A-Za-z0-9._-]{8,64}")
-_current: ContextVar[str] = ContextVar("request_id", default=_NOTHING)
+_current: ContextVar[str] = ContextVar("request_id", default=NOTHING)
 
 
 class RequestIdMiddleware:
@@ -26,13 +30,21 @@ class RequestIdMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         request_id = _given(request) or secrets.token_hex(8)
-        token = _current.set(request_id)
-        try:
+        setattr(request, _ATTRIBUTE, request_id)
+        with carried(request_id), log_context.fresh():
             response = self.get_response(request)
-        finally:
-            _current.reset(token)
         response[HEADER] = request_id
         return response
+
+
+@contextmanager
+def carried(request_id: str) -> Iterator[None]:
+    """Work in the name of this request, be it a task that it rang for."""
+    token = _current.set(request_id)
+    try:
+        yield
+    finally:
+        _current.reset(token)
 
 
 def current() -> str:
@@ -44,7 +56,8 @@ class RequestIdFilter(logging.Filter):
     """Gives every log record ``request_id``."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.request_id = current()
+        # Django logs a refusal (404 and the like) when the request has left every middleware, and names it.
+        record.request_id = getattr(getattr(record, "request", None), _ATTRIBUTE, current())
         return True
 
 

@@ -7,16 +7,16 @@ from accounts.adapter import AccountsAdapter
 
 
 class TwoPlaces(AccountsAdapter):
-    places = 2
+    limit = 2
 
     def may_add_member(self, organization, *, now):
-        if organizations.places_taken(organization, now=now) < self.places:
+        if organizations.places_taken(organization, now=now) < self.limit:
             return None
-        return f"All {self.places} places are taken. Buy more."
+        return f"All {self.limit} places are taken. Buy more."
 
 
 class OnePlace(TwoPlaces):
-    places = 1
+    limit = 1
 
 
 class SlowTwoPlaces(TwoPlaces):

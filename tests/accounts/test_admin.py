@@ -10,7 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from accounts import organizations
+from accounts import invitations
 from accounts.models import Invitation
 
 
@@ -20,8 +20,8 @@ def test_an_organizations_page_shows_its_invitations_and_changes_none(
     def invite_and_accept(name):
         now = timezone.now() - timedelta(days=1)
         email = f"{name}@acme.example"
-        _, token = organizations.invite(acme, email=email, role="member", by=acme_admin, now=now)
-        organizations.accept(token, user=make_user(email), now=now)
+        _, token = invitations.invite(acme, email=email, role="member", by=acme_admin, now=now)
+        invitations.accept(token, user=make_user(email), now=now)
 
     client.force_login(operator)
     url = reverse("admin:accounts_organization_change", args=[acme.pk])

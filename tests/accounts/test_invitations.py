@@ -7,20 +7,17 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from allauth.account.models import EmailAddress
 
-from accounts import organizations
-from accounts.models import Invitation, Membership
-from accounts.organizations import (
-    AlreadyMember,
+from accounts import invitations, organizations
+from accounts.invitations import (
     InvitationExpired,
     InvitationForAnother,
     InvitationRefused,
     InvitationRevoked,
     InvitationUnknown,
     InvitationUsed,
-    NoSeat,
-    NotAllowed,
-    places_taken,
 )
+from accounts.models import Invitation, Membership
+from accounts.organizations import AlreadyMember, NoSeat, NotAllowed, places_taken
 from tests.billing.arriving import at_once
 
 NOW = datetime(2026, 11, 23, 9, 30, tzinfo=UTC)
@@ -40,11 +37,11 @@ def eve(make_user):
 
 
 def invite(organization, by, email="eve@acme.example", role="member", now=NOW):
-    return organizations.invite(organization, email=email, role=role, by=by, now=now)
+    return invitations.invite(organization, email=email, role=role, by=by, now=now)
 
 
 def accept(token, user, now=NOW):
-    return organizations.accept(token, user=user, now=now)
+    return invitations.accept(token, user=user, now=now)
 
 
 def test_an_invited_person_becomes_a_member(acme, acme_admin, eve):
@@ -116,7 +113,7 @@ def test_others_do_not_learn_what_became_of_an_invitation(acme, acme_admin, eve,
     if became == "accepted":
         accept(token, eve)
     elif became == "revoked":
-        organizations.revoke(invitation, by=acme_admin, now=NOW)
+        invitations.revoke(invitation, by=acme_admin, now=NOW)
 
     with pytest.raises(InvitationForAnother) as refused:
         accept(token, outsider, now=NOW + 2 * WEEK)
@@ -177,8 +174,8 @@ def test_a_link_that_was_never_sent_is_unknown(eve, token):
 
 def test_a_revoked_invitation_is_over(acme, acme_admin, eve):
     invitation, token = invite(acme, acme_admin)
-    organizations.revoke(invitation, by=acme_admin, now=NOW)
-    organizations.revoke(invitation, by=acme_admin, now=NOW + WEEK)
+    invitations.revoke(invitation, by=acme_admin, now=NOW)
+    invitations.revoke(invitation, by=acme_admin, now=NOW + WEEK)
 
     with pytest.raises(InvitationRevoked):
         accept(token, eve)
@@ -194,7 +191,7 @@ def test_what_is_accepted_is_not_revoked(acme, acme_admin, eve):
     accept(token, eve)
 
     with pytest.raises(InvitationUsed):
-        organizations.revoke(invitation, by=acme_admin, now=NOW)
+        invitations.revoke(invitation, by=acme_admin, now=NOW)
 
 
 def test_inviting_again_renews(acme, acme_admin, make_member, eve):
@@ -273,7 +270,7 @@ def test_who_may_invite_whom_and_take_it_back(acme, acme_admin, make_member, by,
     inviter = make_member(by, "by@acme.example").user
     if allowed:
         invitation, _ = invite(acme, inviter, role=role)
-        organizations.revoke(invitation, by=inviter, now=NOW)
+        invitations.revoke(invitation, by=inviter, now=NOW)
         return
     with pytest.raises(NotAllowed):
         invite(acme, inviter, role=role)
@@ -281,7 +278,7 @@ def test_who_may_invite_whom_and_take_it_back(acme, acme_admin, make_member, by,
         return
     invitation, _ = invite(acme, acme_admin, role=role)
     with pytest.raises(NotAllowed):
-        organizations.revoke(invitation, by=inviter, now=NOW)
+        invitations.revoke(invitation, by=inviter, now=NOW)
     with pytest.raises(NotAllowed):
         invite(acme, inviter, role="member")  # it would renew what an owner decided
     invitation.refresh_from_db()
@@ -293,7 +290,7 @@ def test_outsiders_invite_nobody_and_take_nothing_back(acme, acme_admin, outside
         invite(acme, outsider, email=acme_admin.email)
     invitation, _ = invite(acme, acme_admin)
     with pytest.raises(NotAllowed):
-        organizations.revoke(invitation, by=outsider, now=NOW)
+        invitations.revoke(invitation, by=outsider, now=NOW)
 
 
 def test_the_inviters_role_is_the_one_in_the_database(acme, make_member):
@@ -313,7 +310,7 @@ def test_places_are_members_and_pending_invitations(
     invite(acme, acme_admin, email="tom@acme.example")
     invite(acme, acme_admin, email="old@acme.example", now=NOW - WEEK)
     revoked, _ = invite(acme, acme_admin, email="revoked@acme.example")
-    organizations.revoke(revoked, by=acme_admin, now=NOW)
+    invitations.revoke(revoked, by=acme_admin, now=NOW)
     invite(outsider.organizations.get(), outsider, email="tom@acme.example")
 
     with django_assert_num_queries(1):

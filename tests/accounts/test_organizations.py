@@ -4,7 +4,7 @@ import pytest
 from allauth.account.models import EmailAddress
 from django.db import IntegrityError
 
-from accounts import organizations
+from accounts import invitations, organizations
 from accounts.models import Membership, Organization
 from accounts.organizations import LastOwner, NotAllowed, NotMember, RuleBroken
 from tests.billing.arriving import at_once
@@ -187,7 +187,7 @@ def test_who_is_gone_gets_no_role(acme, acme_admin, acme_member):
 
 def test_no_open_invitation_leads_back_in(acme, acme_admin, acme_member):
     for address in ("bob@home.example", "eve@acme.example"):
-        organizations.invite(acme, email=address, role="member", by=acme_admin, now=NOW)
+        invitations.invite(acme, email=address, role="member", by=acme_admin, now=NOW)
     EmailAddress.objects.create(user=acme_member, email="bob@home.example", verified=True)
     EmailAddress.objects.create(user=acme_member, email="eve@acme.example", verified=False)
 

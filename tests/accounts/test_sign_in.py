@@ -4,24 +4,19 @@ import re
 
 import pytest
 from django.core import mail
+from django.utils import timezone
 
 from accounts.models import User
+from tests.accounts.steps import (
+    app_code,
+    mailed_code,
+    prove_again,
+    sign_in,
+    sign_up,
+    signed_in_as,
+    use_an_app,
+)
 from tests.plugin import PASSWORD
-
-
-def mailed_code() -> str:
-    found = re.search(r"^[A-Z0-9]+(?:-[A-Z0-9]+)+$", mail.outbox[-1].body, re.MULTILINE)
-    assert found, "The code stands on a line of its own."
-    return found[0]
-
-
-def sign_up(client, email, **more):
-    return client.post("/accounts/signup/", {"email": email, "password1": PASSWORD, **more}, follow=True)
-
-
-def signed_in_as(client) -> str | None:
-    user = client.get("/").wsgi_request.user
-    return user.email if user.is_authenticated else None
 
 
 @pytest.mark.django_db
@@ -181,3 +176,175 @@ def test_signing_out_takes_a_button_not_a_link(client, acme_member):
     assert signed_in_as(client) == acme_member.email
     client.post("/accounts/logout/")
     assert signed_in_as(client) is None
+
+
+def test_a_mailed_code_signs_in_without_a_password_and_leads_on(client, acme_member):
+    page = client.post("/accounts/login/code/", {"email": acme_member.email, "next": "/o/acme/"}, follow=True)
+    assert page.redirect_chain[-1][0].startswith("/accounts/login/code/confirm/")
+    assert signed_in_as(client) is None
+
+    response = client.post("/accounts/login/code/confirm/", {"code": mailed_code(), "next": "/o/acme/"})
+
+    assert response["Location"] == "/o/acme/"
+    assert signed_in_as(client) == acme_member.email
+
+
+@pytest.mark.django_db
+def test_no_code_is_sent_to_a_stranger_but_the_page_is_the_same(client):
+    page = client.post("/accounts/login/code/", {"email": "nobody@nowhere.example"}, follow=True)
+
+    assert "Enter the code we sent you" in page.content.decode()
+    [letter] = mail.outbox
+    assert "There is no account" in letter.subject
+
+
+def test_a_mailed_code_does_not_replace_the_second_factor(client, acme_member):
+    use_an_app(acme_member)
+    client.post("/accounts/login/code/", {"email": acme_member.email})
+
+    response = client.post("/accounts/login/code/confirm/", {"code": mailed_code()})
+
+    assert response["Location"].startswith("/accounts/2fa/authenticate/")
+    assert signed_in_as(client) is None
+
+
+def test_with_an_app_the_password_is_half_the_way(client, acme_member):
+    secret = use_an_app(acme_member)
+
+    assert sign_in(client, acme_member)["Location"].startswith("/accounts/2fa/authenticate/")
+    assert signed_in_as(client) is None
+    client.post("/accounts/2fa/authenticate/", {"code": "000000"})
+    assert signed_in_as(client) is None
+    client.post("/accounts/2fa/authenticate/", {"code": app_code(secret)})
+
+    assert signed_in_as(client) == acme_member.email
+
+
+def test_a_recovery_code_works_once(client, acme_member):
+    use_an_app(acme_member)
+    codes = acme_member.authenticator_set.get(type="recovery_codes").wrap().get_unused_codes()
+
+    sign_in(client, acme_member)
+    client.post("/accounts/2fa/authenticate/", {"code": codes[0]})
+    assert signed_in_as(client) == acme_member.email
+    client.post("/accounts/logout/")
+
+    sign_in(client, acme_member)
+    client.post("/accounts/2fa/authenticate/", {"code": codes[0]})
+    assert signed_in_as(client) is None
+
+
+def test_an_app_is_set_up_and_recovery_codes_come_with_it(client, acme_member):
+    sign_in(client, acme_member)
+    prove_again(client)
+    form = client.get("/accounts/2fa/totp/activate/").context["form"]
+
+    page = client.post("/accounts/2fa/totp/activate/", {"code": app_code(form.secret)}, follow=True)
+
+    assert page.redirect_chain[-1][0] == "/accounts/2fa/recovery-codes/"
+    assert "10 of 10 codes are left." in page.content.decode()
+    assert client.get("/accounts/2fa/recovery-codes/download/")["Content-Type"].startswith("text/plain")
+
+
+def test_an_address_is_changed_by_adding_verifying_and_removing(client, acme_member):
+    sign_in(client, acme_member)
+    prove_again(client)
+
+    client.post("/accounts/email/", {"action_add": "", "email": "bob@new.example"})
+    client.post("/accounts/confirm-email/", {"code": mailed_code()})
+    client.post("/accounts/email/", {"action_primary": "", "email": "bob@new.example"})
+    client.post("/accounts/email/", {"action_remove": "", "email": "bob@acme.example"})
+
+    acme_member.refresh_from_db()
+    assert acme_member.email == "bob@new.example"
+    assert [address.email for address in acme_member.emailaddress_set.all()] == ["bob@new.example"]
+
+
+def test_who_finds_a_signed_in_browser_must_prove_who_they_are_to_add_an_address(client, acme_member):
+    client.force_login(acme_member)
+
+    response = client.post("/accounts/email/", {"action_add": "", "email": "thief@evil.example"})
+
+    assert response["Location"].startswith("/accounts/reauthenticate/")
+    assert mail.outbox == []
+
+    # Whoever it is goes on where they were asked.
+    client.post("/accounts/reauthenticate/?next=/accounts/email/", {"password": PASSWORD})
+    assert mail.outbox[-1].to == ["thief@evil.example"]
+
+
+def test_changes_that_matter_are_told_by_mail(client, acme_member):
+    sign_in(client, acme_member)
+
+    client.post(
+        "/accounts/password/change/",
+        {
+            "oldpassword": PASSWORD,
+            "password1": "another horse entirely",
+            "password2": "another horse entirely",
+        },
+    )
+
+    [letter] = mail.outbox
+    assert letter.to == [acme_member.email]
+    assert "password was changed" in letter.subject
+    assert signed_in_as(client) == acme_member.email
+
+
+def test_other_sessions_are_listed_and_signed_out(client, acme_member):
+    elsewhere = type(client)(headers={"user-agent": "<b>Elsewhere</b>"})
+    sign_in(elsewhere, acme_member)
+    elsewhere.get("/")
+    sign_in(client, acme_member)
+
+    page = client.get("/accounts/sessions/").content.decode()
+    assert "&lt;b&gt;Elsewhere" in page
+    assert "Signed in:" in page
+    client.post("/accounts/sessions/")
+
+    assert signed_in_as(elsewhere) is None
+    assert signed_in_as(client) == acme_member.email
+
+
+@pytest.mark.parametrize("password", [PASSWORD, "wrong password"])
+def test_a_closed_account_does_not_sign_in(client, acme_member, password):
+    acme_member.is_active = False
+    acme_member.closed_at = timezone.now()
+    acme_member.save()
+
+    client.post("/accounts/login/", {"login": acme_member.email, "password": password}, follow=True)
+    client.post("/accounts/login/code/", {"email": acme_member.email})
+
+    assert signed_in_as(client) is None
+    assert all("code" not in letter.subject for letter in mail.outbox)
+
+
+def test_an_open_session_ends_with_the_account(client, acme_member):
+    sign_in(client, acme_member)
+    User.objects.filter(pk=acme_member.pk).update(is_active=False, closed_at=timezone.now())
+
+    assert signed_in_as(client) is None
+    assert client.get("/o/acme/").status_code == 302
+    assert client.get("/accounts/profile/")["Location"].startswith("/accounts/login/")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("terms", "privacy", "said"),
+    [
+        ("", "", None),
+        ("https://acme.example/t?a=1&b=2", "", "you agree to the"),
+        ("", "https://acme.example/p", "What happens to your data"),
+        ("https://acme.example/t", "https://acme.example/p", "privacy policy</a>."),
+    ],
+)
+def test_the_terms_are_named_where_there_are_any(client, settings, terms, privacy, said):
+    settings.TERMS_URL, settings.PRIVACY_URL = terms, privacy
+
+    page = client.get("/accounts/signup/").content.decode()
+
+    assert (said in page) if said else ("agree" not in page)
+    for url in filter(None, (terms, privacy)):
+        assert page.count(f'href="{url.replace("&", "&amp;")}"') == 2, "In the sentence, and at the foot."
+    assert (">Terms</a>" in page) == bool(terms)
+    assert (">Privacy</a>" in page) == bool(privacy)
