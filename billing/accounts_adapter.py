@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 
 from django.conf import settings
@@ -9,9 +10,9 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
-from accounts.adapter import AccountsAdapter, NavItem, Notice
+from accounts.adapter import AccountsAdapter, Fact, NavItem, Notice, Part, Places
 from accounts.models import Membership, Organization, User
-from billing import gates, registration
+from billing import exporting, gates, joining, leaving, notices, registration, standing, visitors
 from billing.grants import Reason
 
 # The feature whose quota is the number of members.
@@ -21,19 +22,20 @@ SEATS = "seats"
 class BillingAccountsAdapter(AccountsAdapter):
     def may_sign_up(self, request: HttpRequest) -> bool:
         """A purchase opens sign-up, even where it is closed to others."""
-        return super().may_sign_up(request) or bool(registration.in_browser(request))
+        return super().may_sign_up(request) or bool(visitors.in_browser(request))
 
     def after_sign_in(self, request: HttpRequest, user: User) -> str | None:
         """To the purchase that this browser came for; a remembered one keeps nobody from their workspace."""
         waiting = [
             arrival.pk
-            for arrival in registration.waiting_for(request)
+            for arrival in visitors.waiting_for(request)
             if arrival.agreement.organization is None and arrival.agreement.status not in registration.OVER
         ]
-        if not waiting:
-            return None
-        came_for_it = not set(registration.in_browser(request)).isdisjoint(waiting)
-        if came_for_it or not Organization.objects.of(user).exists():
+        came_for_it = not set(visitors.in_browser(request)).isdisjoint(waiting)
+        if came_for_it:
+            return reverse("billing:welcome")
+        has_something = bool(waiting) or joining.open_of(user).exists()
+        if has_something and not Organization.objects.of(user).exists():
             return reverse("billing:welcome")
         return None
 
@@ -42,14 +44,11 @@ class BillingAccountsAdapter(AccountsAdapter):
         if membership.is_administrator:
             slug = membership.organization.slug
             items.append(NavItem(_("Subscription"), reverse("billing:subscription", args=[slug])))
-        if registration.unclaimed_of(membership.user).exists():
-            items.append(NavItem(_("A purchase is waiting to be set up"), reverse("billing:welcome")))
+            items.append(NavItem(_("Usage"), reverse("billing:usage", args=[slug])))
         return items
 
     def notices(self, membership: Membership) -> list[Notice]:
-        """That something is open only for now, because AWS has yet to say how it goes on."""
-        grant = gates.temporary(membership.organization)
-        return [Notice(grant.reason, "warning")] if grant is not None else []
+        return notices.of(membership)
 
     def may_add_member(self, organization: Organization, *, now: datetime) -> str | None:
         """Seats are bought: a member takes one, and so does a pending invitation."""
@@ -62,3 +61,25 @@ class BillingAccountsAdapter(AccountsAdapter):
                 "Manage subscriptions."
             ) % {"reason": grant.reason}
         return None if grant else grant.reason
+
+    def places(self, organization: Organization, *, now: datetime) -> Places | None:
+        quota = gates.quota(organization, SEATS, now=now) if SEATS in settings.FEATURES else None
+        return Places(int(quota.limit), int(quota.used)) if quota is not None else None
+
+    def summary(self, membership: Membership) -> list[Fact]:
+        return standing.of(membership)
+
+    def may_close(self, organization: Organization, *, now: datetime) -> str | None:
+        return leaving.why_not(organization, now=now)
+
+    def close(self, organization: Organization, *, by: User, now: datetime) -> None:
+        leaving.organization_closed(organization, by=by, now=now)
+
+    def forget(self, user: User, *, now: datetime) -> None:
+        leaving.account_closed(user, now=now)
+
+    def export(self, organization: Organization) -> Iterator[Part]:
+        return exporting.of_organization(organization)
+
+    def export_of(self, user: User) -> Iterator[Part]:
+        return exporting.of_person(user)

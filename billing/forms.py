@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from typing import Any
 
 from django import forms
+from django.conf import settings
 from django.core import signing
+from django.core.serializers.json import DjangoJSONEncoder
+from django.forms.boundfield import BoundField
+from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
-from accounts.models import Organization, User
+from accounts.models import Organization
 from billing.models import Registration
 
 NEW = "new"
@@ -16,7 +22,11 @@ _SALT = "billing.forms.claim"
 
 
 class ClaimForm(forms.Form):
-    """Where a purchase should go: an organization the person administers, or a new one."""
+    """Where a purchase should go: an organization the person administers, or a new one.
+
+    A fork asks more with a subclass: its further fields are shown, checked and kept in Registration.answers.
+    ``ONBOARDING_FORM`` in the settings names it; docs/onboarding.md has an example.
+    """
 
     registration = forms.CharField(widget=forms.HiddenInput)
     organization = forms.ChoiceField(label=_("Workspace"), widget=forms.RadioSelect)
@@ -31,13 +41,12 @@ class ClaimForm(forms.Form):
         self,
         data: Any = None,
         *,
-        user: User,
+        organizations: Iterable[Organization],
         registration: Registration | None = None,
         preferred: Organization | None = None,
     ) -> None:
-        self._organizations = {
-            str(organization.pk): organization for organization in Organization.objects.administered_by(user)
-        }
+        """``organizations``: those the person administers. ``preferred`` is ticked, if it is one of them."""
+        self._organizations = {str(organization.pk): organization for organization in organizations}
         prefix = f"arrival-{registration.pk}" if registration else None
         super().__init__(
             data,
@@ -58,7 +67,8 @@ class ClaimForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        if cleaned.get("organization") == NEW and not cleaned.get("name"):
+        # What is wrong with the name itself is said already.
+        if cleaned.get("organization") == NEW and not cleaned.get("name") and "name" not in self.errors:
             self.add_error("name", _("Give the new workspace a name, for example your company's."))
         return cleaned
 
@@ -66,6 +76,31 @@ class ClaimForm(forms.Form):
     def chosen(self) -> Organization | None:
         """The organization chosen; None for a new one."""
         return self._organizations.get(self.cleaned_data["organization"])
+
+    @property
+    def questions(self) -> list[BoundField]:
+        """The fields that a fork has added."""
+        return [self[name] for name in self.fields if name not in ClaimForm.base_fields]
+
+    @property
+    def answers(self) -> dict[str, Any]:
+        """What was said to them, as JSON can hold it: dates and decimals are text."""
+        said = {field.name: self.cleaned_data.get(field.name) for field in self.questions}
+        answers: dict[str, Any] = json.loads(json.dumps(said, default=_as_json))
+        return answers
+
+
+def _as_json(value: object) -> Any:
+    try:
+        return DjangoJSONEncoder().default(value)
+    except TypeError:
+        return str(value)
+
+
+def onboarding_form() -> type[ClaimForm]:
+    """ClaimForm, or the fork's own."""
+    form: type[ClaimForm] = import_string(settings.ONBOARDING_FORM)
+    return form
 
 
 def reference(registration: Registration) -> str:

@@ -8,32 +8,28 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import re
-from collections.abc import Sequence
-from datetime import UTC
 from smtplib import SMTPDataError, SMTPRecipientsRefused, SMTPResponseException
 from typing import Any
 from urllib.parse import urlsplit
 
 from allauth.account.models import EmailAddress
 from django.conf import settings
-from django.core.mail import EmailMessage, get_connection
+from django.core.mail import get_connection
 from django.core.mail.backends.base import BaseEmailBackend
 from django.db.models import Q
-from django.template.loader import render_to_string
 from django.urls import reverse
-from django.utils import timezone
 
-from accounts.models import Membership, Organization
+from accounts import mail
+from accounts.models import User
+from accounts.preferences import language_of
 from billing import owed
-from billing.mails import LETTERS, Situation, expires_at
+from billing.letters import Situation
+from billing.mails import LETTERS, expires_at
 from billing.models import Agreement, Dimension, MeteringRecord, UsageEvent
 
 logger = logging.getLogger(__name__)
 
 _PERMANENT = 500  # SMTP's replies from here on say that another try is of no use
-_TRAILING_SPACE = re.compile(r"(?<!\n--)[ \t]+\n")  # but that of a signature's "-- "
-_TOO_MANY_EMPTY_LINES = re.compile(r"\n{3,}")
 
 
 class NobodyTold(Exception):
@@ -49,14 +45,15 @@ def send(case: Situation) -> str:
     to = _readers(case)
     if not to:
         raise NobodyTold("there is nobody to tell")
-    subject, body = _write(case)
+    context = _context(case)
+    letters = {language: mail.compose(case.name, context, language=language) for language in set(to.values())}
     sent: list[str] = []
     refusals: list[str] = []
     left: dict[str, Exception] = {}
     with get_connection() as connection:
-        for address in to:
+        for address, language in to.items():
             try:
-                _send(case, address, subject, body, connection)
+                _send(case, address, letters[language], connection)
             except Exception as error:  # a mail server's or a mail service's: the others must not wait for it
                 if _is_final(error):
                     refusals.append(reply_of(error))
@@ -75,16 +72,14 @@ def send(case: Situation) -> str:
     return f"sent to {len(sent)} of {len(to)}{again}"
 
 
-def _send(case: Situation, address: str, subject: str, body: str, connection: BaseEmailBackend) -> None:
-    to_buyer = LETTERS[case.name].to == "buyer"
-    EmailMessage(
-        subject,
-        body,
-        to=[address],
-        reply_to=[settings.SUPPORT_EMAIL] if to_buyer else None,
+def _send(case: Situation, address: str, letter: mail.Composed, connection: BaseEmailBackend) -> None:
+    mail.send(
+        letter,
+        to=address,
+        reply_to=settings.SUPPORT_EMAIL if LETTERS[case.name].to == "buyer" else "",
+        headers={"Message-ID": _message_id(case, address)},
         connection=connection,
-        headers={"Message-ID": _message_id(case, address), "Auto-Submitted": "auto-generated"},
-    ).send()
+    )
 
 
 def reply_of(error: Exception) -> str:
@@ -107,27 +102,26 @@ def _is_final(error: Exception) -> bool:
 # --- To whom
 
 
-def _readers(case: Situation) -> Sequence[str]:
-    everybody = (
-        settings.SELLER_EMAILS or [settings.SUPPORT_EMAIL]
-        if LETTERS[case.name].to == "seller"
-        else _administrators(case.agreement.organization)
-    )
-    return [address for address in dict.fromkeys(everybody) if case.one in ("", _digest(address))]
+def _readers(case: Situation) -> dict[str, str]:
+    """Their addresses, each with the language to write in."""
+    if LETTERS[case.name].to == "seller":
+        addresses = settings.SELLER_EMAILS or [settings.SUPPORT_EMAIL]
+        everybody = dict.fromkeys(addresses, settings.LANGUAGE_CODE)
+    else:
+        everybody = _people(case)
+    return {
+        address: language for address, language in everybody.items() if case.one in ("", _digest(address))
+    }
 
 
-def _administrators(organization: Organization | None) -> Sequence[str]:
-    """Verified addresses of those who run the workspace."""
-    if organization is None:
-        return []
-    addresses = EmailAddress.objects.filter(
-        verified=True,
-        primary=True,
-        user__is_active=True,
-        user__memberships__organization=organization,
-        user__memberships__role__in=Membership.ADMINISTRATORS,
-    )
-    return list(addresses.order_by("pk").values_list("email", flat=True))
+def _people(case: Situation) -> dict[str, str]:
+    """Verified addresses of those whom the letter is for."""
+    people = User.objects.filter(LETTERS[case.name].people(case), is_active=True)
+    addresses = EmailAddress.objects.filter(verified=True, primary=True, user__in=people.values("pk"))
+    return {
+        address.email: language_of(address.user)
+        for address in addresses.select_related("user").order_by("pk")
+    }
 
 
 def _message_id(case: Situation, address: str) -> str:
@@ -144,16 +138,6 @@ def _digest(text: str) -> str:
 # --- What it says
 
 
-def _write(case: Situation) -> tuple[str, str]:
-    """Subject and text. Templates may leave as much white space as their conditions like."""
-    context = _context(case)
-    with timezone.override(UTC):  # every instant is called UTC
-        subject = render_to_string(f"emails/{case.name}_subject.txt", context)
-        body = render_to_string(f"emails/{case.name}_message.txt", context)
-    text = _TOO_MANY_EMPTY_LINES.sub("\n\n", _TRAILING_SPACE.sub("\n", body)).strip()
-    return _one_line(subject), f"{text}\n"
-
-
 def _context(case: Situation) -> dict[str, Any]:
     """What templates may say. Callables ask the database only where they are used."""
     agreement = case.agreement
@@ -162,8 +146,8 @@ def _context(case: Situation) -> dict[str, Any]:
     context: dict[str, Any] = {
         "agreement": agreement,
         "customer": agreement.customer,
-        "product": _one_line(agreement.product.title),
-        "organization": _one_line(organization.name) if organization else "",
+        "product": mail.one_line(agreement.product.title),
+        "organization": mail.one_line(organization.name) if organization else "",
         "account": agreement.customer.masked if agreement.customer.aws_account_id else "",
         "is_active": agreement.status == Agreement.Status.ACTIVE,
         "continues_another": agreement.previous_id is not None or agreement.continues_another,
@@ -174,9 +158,6 @@ def _context(case: Situation) -> dict[str, Any]:
         "has_arrived": agreement.registrations.exists,
         "is_metered": lambda: _is_metered(agreement),
         "is_all_reported": lambda: _is_all_reported(agreement),
-        "site_name": settings.SITE_NAME,
-        "support_email": settings.SUPPORT_EMAIL,
-        "listing_url": settings.MARKETPLACE_LISTING_URL,
         "console_url": _url("admin:billing_agreement_change", agreement.pk),
     }
     if case.is_a_date:
@@ -184,7 +165,7 @@ def _context(case: Situation) -> dict[str, Any]:
     if organization is not None:
         context["workspace_url"] = settings.SITE_URL + organization.get_absolute_url()
         context["subscription_url"] = _url("billing:subscription", organization.slug)
-    return context
+    return context | LETTERS[case.name].more(case)
 
 
 def _is_metered(agreement: Agreement) -> bool:
@@ -202,10 +183,6 @@ def _is_all_reported(agreement: Agreement) -> bool:
         agreement.metering_records.exclude(state__in=settled).exists()
         or agreement.usage_events.filter(not_reported).exists()
     )
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())
 
 
 def _url(name: str, *arguments: Any) -> str:

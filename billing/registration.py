@@ -1,29 +1,22 @@
 """A buyer arrives from AWS with a token: token → agreement → claim by an organization.
 
-The token proves the purchase, so it is redeemed at once and kept nowhere. What the browser keeps instead is a
-signed cookie naming the registration. It is not the session: the POST comes from AWS's site without our
-SameSite=Lax session cookie, and writing a session then would sign a signed-in buyer out.
+The token proves the purchase, so it is redeemed at once and kept nowhere. What the browser keeps instead is
+billing.visitors' to say.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.contrib.auth.signals import user_logged_in
-from django.core import signing
 from django.db import IntegrityError, transaction
-from django.db.models import Q, QuerySet
-from django.dispatch import receiver
-from django.http import HttpRequest, HttpResponse
 from django.views.decorators.debug import sensitive_variables
 
 from accounts import organizations
-from accounts.models import Membership, Organization, User
+from accounts.models import Organization, User
 from billing import audit, customers, lifecycle, mails, owed, succession
 from billing.aws.errors import MarketplaceError, MarketplaceUnavailable, Scope
 from billing.aws.limits import TOKEN_LIFETIME
@@ -38,10 +31,6 @@ OVER = (Agreement.Status.FAILED, Agreement.Status.ENDED)
 
 # Minutes after a buyer's arrival at which the entitlements of an unconfirmed contract are looked for.
 _LOOKED_FOR_AFTER = (2, 10)
-
-# One cookie per arrival: two purchases landed in one browser are two cookies, neither overwrites the other.
-COOKIE_PREFIX = "marketplace_arrival_"
-_SALT = "billing.registration"
 
 
 class RegistrationRefused(Exception):
@@ -160,116 +149,6 @@ def _registration(digest: str, agreement: Agreement, *, free_trial_hint: bool, n
     return registration
 
 
-# --- Which arrivals belong to this browser and this person -----------------------------------------------
-
-
-def remember(response: HttpResponse, registration: Registration, *, secure: bool) -> None:
-    """Give the browser a signed reference to the arrival."""
-    response.set_cookie(
-        f"{COOKIE_PREFIX}{registration.pk}",
-        signing.dumps(registration.pk, salt=_SALT),
-        max_age=TOKEN_LIFETIME,
-        httponly=True,
-        samesite="Lax",
-        secure=secure,
-    )
-
-
-def forget(response: HttpResponse, registration: Registration) -> None:
-    response.delete_cookie(f"{COOKIE_PREFIX}{registration.pk}", samesite="Lax")
-
-
-def in_browser(request: HttpRequest) -> list[int]:
-    """Primary keys of the arrivals whose cookies this browser holds."""
-    found: list[int] = []
-    for name, value in request.COOKIES.items():
-        if name.startswith(COOKIE_PREFIX):
-            try:
-                found.append(signing.loads(value, salt=_SALT, max_age=TOKEN_LIFETIME))
-            except signing.BadSignature:
-                continue
-    return found
-
-
-def waiting_for(request: HttpRequest) -> list[Registration]:
-    """The arrivals this visitor may act on: those of the browser, and those remembered for the person."""
-    mine = Q(pk__in=in_browser(request))
-    if request.user.is_authenticated:
-        mine |= Q(user=request.user, agreement__organization=None)
-    return list(
-        Registration.objects.filter(mine).select_related(
-            "agreement__product", "agreement__customer", "agreement__organization"
-        )[:20]
-    )
-
-
-def of_visitor(request: HttpRequest, pk: int, *, user: User) -> Registration | None:
-    """The arrival ``pk`` if it is the browser's or the person's, also when it is claimed by now."""
-    mine = Q(pk__in=in_browser(request)) | Q(user=user)
-    return Registration.objects.filter(mine, pk=pk).first()
-
-
-def unclaimed_of(user: User) -> QuerySet[Registration]:
-    """The arrivals remembered for ``user`` that can still be set up."""
-    return user.marketplace_registrations.filter(agreement__organization=None).exclude(
-        agreement__status__in=OVER
-    )
-
-
-def dismiss(request: HttpRequest, response: HttpResponse, registration: Registration, *, by: User) -> None:
-    """The purchase is not this person's: forget every arrival of it in this browser and for them."""
-    arrivals = Registration.objects.filter(agreement=registration.agreement_id, agreement__organization=None)
-    for arrival in arrivals.filter(pk__in=in_browser(request)):
-        forget(response, arrival)
-    arrivals.filter(user=by).update(user=None)
-
-
-@receiver(user_logged_in)
-def _remember_for_user(sender: Any, request: HttpRequest, user: User, **kwargs: Any) -> None:
-    """Keep the browser's arrivals for the person, so that another browser or a day's delay loses nothing.
-
-    Fires after the mailed code and MFA. Nothing is bound yet: that takes the person's confirmation.
-    """
-    Registration.objects.filter(pk__in=in_browser(request), user=None, agreement__organization=None).update(
-        user=user
-    )
-
-
-# --- Claiming ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Household:
-    """The organization that already holds purchases of the same AWS account."""
-
-    organization: Organization
-    ask: str  # the owner's address, masked
-
-
-def household(registration: Registration) -> Household | None:
-    organization = (
-        Organization.objects.filter(agreements__customer=registration.agreement.customer)
-        .order_by("agreements__claimed_at")
-        .first()
-    )
-    if organization is None:
-        return None
-    return Household(organization, whom_to_ask(organization))
-
-
-def whom_to_ask(organization: Organization) -> str:
-    """The owner's address, masked; '' without one."""
-    owner = organization.memberships.select_related("user").filter(role=Membership.Role.OWNER).first()
-    return masked_address(owner.user.email) if owner else ""
-
-
-def masked_address(address: str) -> str:
-    """``ada@acme.example`` as ``a••@a•••.example``: recognizable to a colleague, useless to others."""
-    local, _, domain = address.partition("@")
-    name, _, ending = domain.rpartition(".")
-    return f"{local[:1]}••@{name[:1]}•••.{ending}"
-
-
 def claim(
     registration: Registration,
     *,
@@ -277,9 +156,11 @@ def claim(
     now: datetime,
     organization: Organization | None = None,
     new_name: str = "",
+    answers: Mapping[str, Any] | None = None,
 ) -> Agreement:
     """Give the purchase to ``organization``, or to a new one named ``new_name``, once.
 
+    ``answers``: to the questions a fork asks on the way (settings.ONBOARDING_FORM); kept with the arrival.
     Claiming again for the same organization changes nothing. Raises AlreadyClaimed when another organization
     was first, PurchaseOver when there is nothing left to claim, ClaimRefused when the person may not do this.
     """
@@ -287,7 +168,7 @@ def claim(
         raise Unverified("The e-mail address is not verified.")
     if (
         organization is not None
-        and not Organization.objects.administered_by(by).filter(pk=organization.pk).exists()
+        and not Organization.objects.administered_by(by).filter(pk=organization.pk, closed_at=None).exists()
     ):
         raise ClaimRefused("Only an owner or admin can attach a purchase to an organization.")
     with transaction.atomic():
@@ -301,14 +182,22 @@ def claim(
             raise AlreadyClaimed("Another organization has this purchase.")
         if agreement.status in OVER:
             raise PurchaseOver("The purchase failed or has ended.")
-        target = organization or organizations.create(name=new_name, owner=by)
+        target = _still_open(organization) if organization else organizations.create(name=new_name, owner=by)
         agreement.organization = target
         agreement.claimed_at = now
         agreement.save(update_fields=["organization", "claimed_at"])
         Registration.objects.filter(agreement=agreement, claimed_at=None).update(claimed_at=now)
-        Registration.objects.filter(pk=registration.pk).update(user=by)
+        Registration.objects.filter(pk=registration.pk).update(user=by, answers=dict(answers or {}))
         audit.record(agreement, "claimed", by=by, at=now, organization=target.pk)
         owed.owe(agreement, [mails.welcome(now)])
         lifecycle.bring_up_to_date(agreement, by=by, now=now)
         succession.let_inherit(agreement, now=now)
     return agreement
+
+
+def _still_open(organization: Organization) -> Organization:
+    """Locked, so that nobody closes it while it gets something that AWS bills."""
+    locked = organizations.lock(organization.pk)
+    if locked.closed_at is not None:
+        raise ClaimRefused("The organization was closed meanwhile.")
+    return locked

@@ -1,18 +1,25 @@
-"""What a buyer's administrators see of their purchases: the contract, and the figures AWS bills."""
+"""What a buyer's administrators see of their purchases: how they stand, what they include, what was used."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
-from django.db.models import Q, QuerySet, Sum
+from django.db.models import Case, IntegerField, Prefetch, Value, When
 
 from accounts.models import Organization
-from billing import gates
-from billing.models import Agreement, Dimension, Entitlement, MeteringRecord, UsageEvent
+from billing import estimates, subscription_figures
+from billing import subscription_words as words
+from billing.aws.window import month_of
+from billing.figures import ZERO, Figures
+from billing.models import Agreement, Dimension, Entitlement
+from billing.subscription_figures import Sums
 
-_ZERO = Decimal(0)
+AT_ONCE = 50  # on one page
+_OVER = (Agreement.Status.ENDED, Agreement.Status.FAILED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,119 +29,180 @@ class EntitlementLine:
     unit: str
     value: int | float | bool | str
     expires_at: datetime | None
-    used: Decimal | None
+    used: Decimal | None  # None: nothing draws on it
     remaining: Decimal | None
     beyond: Decimal | None = None  # used on top of it, and billed by use
+    is_monthly: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class UsageLine:
+    dimension: int
     label: str
     unit: str
-    recorded: Decimal
-    included: Decimal
-    billed: Decimal  # AWS has accepted it
-    waiting: Decimal  # open, or on its way
-    not_billed: Decimal
+    figures: Figures
+    open_included: Decimal  # of the open usage, what the plan covers as it looks now
+
+    @property
+    def is_estimate(self) -> bool:
+        return bool(self.figures.waiting)
+
+    @property
+    def included_so_far(self) -> Decimal:
+        return self.figures.included + self.open_included
+
+    @property
+    def to_bill_so_far(self) -> Decimal:
+        """What AWS bills if nothing more is used."""
+        return self.figures.billed + self.figures.waiting - self.open_included
 
 
 @dataclass(frozen=True, slots=True)
-class RecordLine:
-    hour: datetime
-    label: str
-    used: Decimal
-    included: Decimal
-    quantity: Decimal
-    state_label: str
+class Neighbour:
+    """The purchase before or after in a chain of renewals."""
+
+    pk: int
+    product: str
+    started_at: datetime | None
+    ended_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
+    pk: int
     product: str
-    pricing: str
+    pricing: Any
     status: str
-    status_label: str
+    status_label: Any
+    tone: str
     masked_account: str
+    agreement_id: str | None
     license_id: str | None
     started_at: datetime | None
+    term_ends_at: datetime | None  # None: AWS has not told
+    auto_renews: bool | None  # None: AWS has not told
     ended_at: datetime | None
+    why_ended: Any
     metering_closes_at: datetime | None
     free_trial: bool
     trial_ends_at: datetime | None  # None: AWS has not told
+    is_contract: bool
+    is_over: bool
     is_open_for_now: bool  # it has ended, and access goes on for a while
     is_continued: bool
+    previous: Neighbour | None
+    next: Neighbour | None
     entitlements: list[EntitlementLine]
-    usage: list[UsageLine]
-    recent: list[RecordLine]
+    usage: list[UsageLine]  # of this month; of what has ended, all of it
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    running: list[Subscription]
+    over: list[Subscription]
+    month: datetime  # of the usage that is told of those that run: AWS's, in UTC
+    number: int
+    has_more: bool
 
 
 def subscriptions_of(organization: Organization, *, now: datetime) -> list[Subscription]:
-    bought = organization.agreements.select_related("product", "customer", "successor")
-    agreements = bought.prefetch_related("product__dimensions")
-    return [_subscription(agreement, now=now) for agreement in agreements[:50]]
+    """The first page of them: those that run, then those that are over, the newest first."""
+    page = page_of(organization, 1, now=now)
+    return [*page.running, *page.over]
 
 
-def _subscription(agreement: Agreement, *, now: datetime) -> Subscription:
+def page_of(organization: Organization, number: int, *, now: datetime) -> Page:
+    start = (number - 1) * AT_ONCE
+    found = list(_bought(organization)[start : start + AT_ONCE + 1])
+    agreements = found[:AT_ONCE]
+    metered = {
+        dimension.pk: dimension
+        for agreement in agreements
+        for dimension in agreement.product.dimensions.all()
+        if dimension.kind == Dimension.Kind.METERED
+    }
+    timelines = {agreement.pk: list(agreement.entitlements.all()) for agreement in agreements}
+    sums = subscription_figures.read(agreements, metered.values(), timelines, now=now)
+    told = [_subscription(each, timelines[each.pk], sums, now=now) for each in agreements]
+    return Page(
+        [each for each in told if not each.is_over],
+        [each for each in told if each.is_over],
+        month_of(now),
+        number,
+        len(found) > AT_ONCE,
+    )
+
+
+def _bought(organization: Organization) -> Any:
+    is_over = Case(When(status__in=_OVER, then=Value(1)), default=Value(0), output_field=IntegerField())
+    dimensions = Dimension.objects.select_related("included_by")
+    return (
+        organization.agreements.select_related(
+            "product", "customer", "previous__product", "successor__product"
+        )
+        .prefetch_related(
+            Prefetch("product__dimensions", dimensions),
+            Prefetch("entitlements", Entitlement.objects.order_by("dimension_key", "valid_from")),
+        )
+        .order_by(is_over, "-created_at", "-pk")
+    )
+
+
+def _subscription(
+    agreement: Agreement, timeline: Sequence[Entitlement], sums: Sums, *, now: datetime
+) -> Subscription:
     dimensions = {dimension.key: dimension for dimension in agreement.product.dimensions.all()}
-    recent = agreement.metering_records.select_related("dimension")[:24]
+    successor: Agreement | None = getattr(agreement, "successor", None)
+    goes_on = successor is not None and successor.status == Agreement.Status.ACTIVE
+    held = _held(agreement, timeline)
     return Subscription(
+        pk=agreement.pk,
         product=agreement.product.title,
-        pricing=agreement.product.get_pricing_display(),
+        pricing=words.PRICING[agreement.product.pricing],
         status=agreement.status,
-        status_label=agreement.get_status_display(),
+        status_label=words.STATUS[agreement.status],
+        tone=words.TONE[agreement.status],
         masked_account=agreement.customer.masked,
+        agreement_id=agreement.agreement_id,
         license_id=agreement.license_id,
         started_at=agreement.activated_at,
+        term_ends_at=agreement.term_ends_at,
+        auto_renews=agreement.auto_renews,
         ended_at=agreement.ended_at,
+        why_ended=words.why_ended(agreement),
         metering_closes_at=agreement.metering_closes_at,
         free_trial=agreement.free_trial,
         trial_ends_at=agreement.trial_ends_at,
-        is_open_for_now=agreement.ended_at is not None
-        and agreement.gives_access_at(now)
-        and not _goes_on(agreement),
+        is_contract=agreement.product.has_entitlements,
+        is_over=agreement.status in _OVER,
+        is_open_for_now=agreement.ended_at is not None and agreement.gives_access_at(now) and not goes_on,
         is_continued=agreement.is_continued,
-        entitlements=[_entitlement(agreement, row, dimensions, now=now) for row in _held(agreement)],
-        usage=[
-            _usage(agreement, dimension)
-            for dimension in dimensions.values()
-            if dimension.kind == Dimension.Kind.METERED
-        ],
-        recent=[
-            RecordLine(
-                record.hour,
-                record.dimension.label,
-                record.used,
-                record.included,
-                record.quantity,
-                record.get_state_display(),
-            )
-            for record in recent
-        ],
+        previous=_neighbour(agreement, agreement.previous),
+        next=_neighbour(agreement, successor),
+        entitlements=[_entitlement(agreement, row, dimensions, sums) for row in held],
+        usage=_usage(agreement, held, dimensions, sums),
     )
 
 
-def _goes_on(agreement: Agreement) -> bool:
-    """Whether the agreement that continues it is there."""
-    successor: Agreement | None = getattr(agreement, "successor", None)
-    return successor is not None and successor.status == Agreement.Status.ACTIVE
+def _neighbour(agreement: Agreement, other: Agreement | None) -> Neighbour | None:
+    """None for a purchase that is somebody else's."""
+    if other is None or other.organization_id != agreement.organization_id:
+        return None
+    return Neighbour(other.pk, other.product.title, other.activated_at, other.ended_at)
 
 
-def _held(agreement: Agreement) -> QuerySet[Entitlement]:
+def _held(agreement: Agreement, timeline: Sequence[Entitlement]) -> list[Entitlement]:
     """What is in force; of an agreement that has ended, what was until then."""
-    last = Q(valid_to=None)
-    if agreement.ended_at is not None:
-        last |= Q(valid_to__gte=agreement.ended_at)
-    return agreement.entitlements.filter(last)
+    end = agreement.ended_at
+    return [row for row in timeline if row.valid_to is None or (end is not None and row.valid_to >= end)]
 
 
 def _entitlement(
-    agreement: Agreement, row: Entitlement, dimensions: dict[str, Dimension], *, now: datetime
+    agreement: Agreement, row: Entitlement, dimensions: Mapping[str, Dimension], sums: Sums
 ) -> EntitlementLine:
     dimension = dimensions.get(row.dimension_key)
-    is_drawn_on = dimension is not None and any(
-        other.included_by_id == dimension.pk for other in dimensions.values()
-    )
-    used = gates.drawn_from(row.dimension_key, [agreement.pk], now=now) if is_drawn_on else None
+    drawing = estimates.drawing_on(row.dimension_key, dimensions)
+    used = sum((sums.drawn[agreement.pk, each.pk].used for each in drawing), ZERO) if drawing else None
     return EntitlementLine(
         label=dimension.label if dimension else row.dimension_key,
         key=row.dimension_key,
@@ -142,35 +210,24 @@ def _entitlement(
         value=row.value,
         expires_at=row.expires_at,
         used=used,
-        remaining=max(_ZERO, row.quantity - used) if used is not None else None,
-        beyond=max(_ZERO, used - row.quantity) if used is not None else None,
+        remaining=max(ZERO, row.quantity - used) if used is not None else None,
+        beyond=max(ZERO, used - row.quantity) if used is not None else None,
+        is_monthly=any(each.allowance_period == Dimension.Period.MONTH for each in drawing),
     )
 
 
-def _usage(agreement: Agreement, dimension: Dimension) -> UsageLine:
-    billable = Q(disposition=UsageEvent.Disposition.BILLABLE)
-    events = agreement.usage_events.filter(dimension=dimension).aggregate(
-        recorded=Sum("quantity"), open=Sum("quantity", filter=billable & Q(metering_record=None)),
-        never=Sum("quantity", filter=~billable),
-    )  # fmt: skip
-    state = MeteringRecord.State
-    # A void record's usage is back among the events.
-    records = (
-        agreement.metering_records.filter(dimension=dimension)
-        .exclude(state=state.VOID)
-        .aggregate(
-            included=Sum("included"),
-            accepted=Sum("quantity", filter=Q(state=state.ACCEPTED)),
-            sent=Sum("quantity", filter=Q(state__in=MeteringRecord.SENDABLE)),
-            other=Sum("quantity", filter=~Q(state__in=[*MeteringRecord.SENDABLE, state.ACCEPTED])),
+def _usage(
+    agreement: Agreement, held: Sequence[Entitlement], dimensions: Mapping[str, Dimension], sums: Sums
+) -> list[UsageLine]:
+    covered = estimates.covered(agreement, held, dimensions, sums)
+    return [
+        UsageLine(
+            dimension.pk,
+            dimension.label,
+            dimension.unit,
+            figures := sums.figures[agreement.pk, dimension.pk],
+            min(covered.get(dimension.pk, ZERO), figures.open),
         )
-    )
-    return UsageLine(
-        label=dimension.label,
-        unit=dimension.unit,
-        recorded=events["recorded"] or _ZERO,
-        included=records["included"] or _ZERO,
-        billed=records["accepted"] or _ZERO,
-        waiting=(events["open"] or _ZERO) + (records["sent"] or _ZERO),
-        not_billed=(events["never"] or _ZERO) + (records["other"] or _ZERO),
-    )
+        for dimension in dimensions.values()
+        if dimension.kind == Dimension.Kind.METERED
+    ]

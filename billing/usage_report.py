@@ -1,0 +1,72 @@
+"""What an organization used of one dimension in one period, and what became of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, tzinfo
+
+from billing import usage_periods, usage_sums, usage_tags, usage_words
+from billing.aws.window import HOUR, hour_of
+from billing.figures import Figures
+from billing.usage_choice import Choice
+from billing.usage_periods import Key, Place
+from billing.usage_sums import MOVED, Meter, Row
+from billing.usage_tags import Shares
+from billing.usage_words import Line
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    choice: Choice
+    total: Figures  # of the period
+    places: list[tuple[Place, Figures]]  # in order, those without usage too
+    meters: list[tuple[Meter, Figures]]  # each dimension's period, whatever was chosen
+    waiting: list[Line]
+    not_billed: list[Line]
+    tags: Shares | None
+
+    @property
+    def is_final(self) -> bool:
+        """Whether none of it can change any more."""
+        return not self.total.waiting and not any(place.is_open for place, _ in self.places)
+
+
+def read(choice: Choice, meters: Sequence[Meter], *, now: datetime, zone: tzinfo) -> Report:
+    period, grain = choice.period, choice.grain
+    totals: dict[int, Figures] = defaultdict(Figures)
+    by_place: dict[Key, Figures] = defaultdict(Figures)
+    agreements = [choice.purchase.pk] if choice.purchase else _all_of(meters)
+    rows = usage_sums.by_place(agreements, period, grain, zone=zone, late_before=hour_of(now) - HOUR)
+    for row in rows:
+        _count(row, totals[row.dimension])
+        if row.dimension == choice.meter.pk:
+            _count(row, by_place[row.place])
+    total = totals[choice.meter.pk]
+    places = usage_periods.places(period, grain, now=now, zone=zone)
+    return Report(
+        choice,
+        total,
+        [(place, by_place[place.key]) for place in places],
+        [(meter, totals[meter.pk]) for meter in meters if _has(meter, choice)],
+        usage_words.waiting(total),
+        usage_words.not_billed(total),
+        usage_tags.shares(choice.agreements, choice.meter.pk, period, total),
+    )
+
+
+def _count(row: Row, figures: Figures) -> None:
+    if row.state == MOVED:
+        figures.moved += row.late
+        return
+    figures.add(row.state, used=row.used, included=row.included, quantity=row.quantity)
+    figures.late += row.late
+
+
+def _all_of(meters: Sequence[Meter]) -> list[int]:
+    return sorted({purchase.pk for meter in meters for purchase in meter.purchases})
+
+
+def _has(meter: Meter, choice: Choice) -> bool:
+    return choice.purchase is None or choice.purchase in meter.purchases
