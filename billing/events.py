@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from django.db import connection, transaction
 from django.db.models import CharField, Model, Q
 
+from accounts import log_context
 from billing import customers, legacy, lifecycle
 from billing.aws.types import QueueMessage
 from billing.models import Agreement, MarketplaceCustomer, MarketplaceEvent, Product
@@ -56,9 +57,14 @@ def store(message: QueueMessage, *, now: datetime) -> MarketplaceEvent:
             },
         )
         return event
+    return store_read(notification, body=body, now=now)
+
+
+def store_read(notification: Notification, *, body: str, now: datetime) -> MarketplaceEvent:
+    """Commit what a body was read to say; a notification that is there already is left as it is."""
     if notification.offer_id and len(notification.offer_id) > _room(Agreement, "offer_id"):
         # Told, but nothing hangs on it: the body keeps it.
-        logger.warning("Message %s: its offer_id is longer than our column", message.message_id)
+        logger.warning("Event %s: its offer_id is longer than our column", notification.source_id[:200])
         notification = replace(notification, offer_id=None)
     event, _ = MarketplaceEvent.objects.get_or_create(
         channel=notification.channel,
@@ -164,8 +170,9 @@ def apply(event_pk: int, *, now: datetime) -> None:
         if notification.type is Type.OTHER:
             _settle(event, State.UNKNOWN, agreement=agreement)
             return
-        lifecycle.apply(event, agreement, now=now)
-        lifecycle.replay_waiting(agreement, now=now)
+        with log_context.about(agreement=agreement.pk):
+            lifecycle.apply(event, agreement, now=now)
+            lifecycle.replay_waiting(agreement, now=now)
     elif _is_foreign(notification):
         _settle(event, State.FOREIGN)
     elif notification.type is Type.OTHER:

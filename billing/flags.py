@@ -5,8 +5,12 @@ from __future__ import annotations
 import logging
 from datetime import datetime
 
+from django.db import transaction
+from django.utils.translation import gettext as _
+
 from accounts.models import User
-from billing import audit
+from billing import audit, customers
+from billing.decision_rules import Refused, changed_since
 from billing.models import Agreement, AuditEvent
 
 logger = logging.getLogger(__name__)
@@ -48,3 +52,21 @@ def lower_flag(agreement: Agreement, reason: str, *, by: User | str, at: datetim
     agreement.flagged_at, agreement.flag_reason = None, ""
     agreement.save(update_fields=["flagged_at", "flag_reason"])
     audit.record(agreement, "flag_lowered", by=by, at=at, reason=reason)
+
+
+def settle(agreement_pk: int, *, by: User, reason: str, now: datetime, seen: str | None = None) -> bool:
+    """A person has seen to it: take the flag away, whatever it was raised for. Returns whether there was one.
+
+    ``seen`` is why it was flagged when they looked: another flag is not theirs to settle. Raises Refused.
+    """
+    with transaction.atomic():
+        agreement = customers.lock(agreement_pk)
+        if agreement.flagged_at is None:
+            return False
+        if seen is not None and seen != agreement.flag_reason:
+            raise Refused(changed_since(seen or _("not flagged"), agreement.flag_reason))
+        flag = agreement.flag_reason
+        agreement.flagged_at, agreement.flag_reason = None, ""
+        agreement.save(update_fields=["flagged_at", "flag_reason"])
+        audit.record(agreement, "flag_settled", by=by, at=now, reason=reason, flag=flag)
+    return True

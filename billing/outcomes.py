@@ -16,7 +16,7 @@ from itertools import chain
 
 from django.db import transaction
 
-from billing import crashpoints, customers, flags, settling
+from billing import audit, crashpoints, customers, flags, settling
 from billing.aws.errors import NOT_TAKEN, MarketplaceError, MarketplaceUnavailable, Scope
 from billing.aws.types import BatchAnswer
 from billing.batches import Batch
@@ -29,6 +29,8 @@ State = MeteringRecord.State
 Answers = Sequence[tuple[Batch, BatchAnswer | MarketplaceError]]
 
 _NO_ANSWER = ""
+# After these AWS bills nothing unless a person decides: how the audit trail tells of them.
+_UNBILLED: dict[str, str] = {State.PARKED: "records_parked", State.CONFLICT: "records_in_conflict"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +199,11 @@ def _tell(reading: _Reading, in_hand: Collection[int], *, now: datetime) -> None
         for pk in written:
             _tell_of(pk, verdict, reading.answer)
         if verdict.status == "CustomerNotSubscribed":
-            theirs = MeteringRecord.objects.filter(pk__in=written).values_list("agreement_id", flat=True)
-            for agreement in sorted(set(theirs)):
+            for agreement in _by_agreement(written):
                 _flag(agreement, now=now)
+        elif verdict.state in _UNBILLED:
+            for agreement, records in _by_agreement(written).items():
+                _audit(agreement, records, verdict, now=now)
 
 
 def _tell_of(pk: int, verdict: Verdict, answer: BatchAnswer | MarketplaceError) -> None:
@@ -212,6 +216,22 @@ def _tell_of(pk: int, verdict: Verdict, answer: BatchAnswer | MarketplaceError) 
         logger.error("Metering record %s is parked: %s. %s", pk, answer.code, answer.meaning.fix)
     elif verdict.error_code:
         logger.error("Metering record %s: AWS answered the unknown error %r", pk, verdict.error_code)
+
+
+def _by_agreement(pks: Collection[int]) -> dict[int, list[int]]:
+    """In the order in which everybody locks agreements."""
+    theirs: dict[int, list[int]] = defaultdict(list)
+    found = MeteringRecord.objects.filter(pk__in=pks).order_by("agreement_id", "pk")
+    for pk, agreement in found.values_list("pk", "agreement_id"):
+        theirs[agreement].append(pk)
+    return theirs
+
+
+@transaction.atomic
+def _audit(agreement_pk: int, records: list[int], verdict: Verdict, *, now: datetime) -> None:
+    """What AWS took is audited run by run (billing.submission); what it does not bill, by its agreement."""
+    agreement = customers.lock(agreement_pk)
+    audit.record(agreement, _UNBILLED[verdict.state], by="aws", at=now, records=records, code=verdict.status)
 
 
 @transaction.atomic

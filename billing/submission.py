@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from django.conf import settings
+from django.db import transaction
 
-from billing import batches, crashpoints, deadlines, leases, outcomes
+from billing import audit, batches, crashpoints, deadlines, jobs, leases, outcomes
 from billing.aws.errors import THROTTLED, MarketplaceError, MarketplaceUnavailable, Scope
 from billing.aws.types import Marketplace
 from billing.batches import Batch
@@ -44,6 +45,7 @@ class Run:
     lease: leases.Held
     started_at: datetime
     accepted: int = 0
+    calls: int = 0  # that were answered, or failed
     failures: int = 0
     is_answered: bool = False
     stopped_by: MarketplaceError | None = None
@@ -105,8 +107,27 @@ def submit_due(marketplace: Marketplace, *, now: datetime) -> int:
             logger.critical(
                 "Metering stopped: %s. %s %s", error.code, error.meaning.explanation, error.meaning.fix
             )
+            jobs.went_past(error)
         run.pace.finish()
+        if run.calls:
+            _audit(run)
         return run.accepted
+
+
+@transaction.atomic
+def _audit(run: Run) -> None:
+    """The run, not each record. The calls have its token, and say of each record what AWS said."""
+    stopped = {"stopped_by": run.stopped_by.code} if run.stopped_by is not None else {}
+    audit.record(
+        audit.SYSTEM,
+        "usage_submitted",
+        by="job:submit_metering",
+        at=run.now,
+        token=run.lease.token,
+        calls=run.calls,
+        accepted=run.accepted,
+        **stopped,
+    )
 
 
 def _send_all(run: Run, calls: InFlight) -> None:
@@ -159,6 +180,7 @@ def _believe(run: Run, answers: list[tuple[Batch, Answer]]) -> None:
     if not answers:
         return
     crashpoints.reached("submission.answered")
+    run.calls += len(answers)
     run.accepted += outcomes.believe(answers, token=run.lease.token, now=run.now)
     for batch, answer in answers:
         if isinstance(answer, MarketplaceUnavailable):

@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.db import transaction
+from django.utils.translation import gettext as _
 
+from accounts.models import User
 from billing import audit, customers, flags, lifecycle, owed
+from billing.decision_rules import Refused
 from billing.fold import UNEXPLAINED_GRACE
 from billing.models import Agreement, Effect
 from billing.models.customers import AgreementQuerySet
@@ -63,8 +66,41 @@ def ask(agreement: Agreement, unclear: Unclear, *, now: datetime) -> None:
         flags.raise_flag(customers.lock(agreement.pk), reason, at=now)
 
 
+def check(new: Agreement, *, old: Agreement) -> bool:
+    """Whether a person may say that ``new`` continues ``old`` (False: it does already). Raises Refused."""
+    if new.previous_id == old.pk:
+        return False
+    if new.pk == old.pk:
+        raise Refused(_("A purchase does not continue itself."))
+    if (new.product_id, new.customer_id) != (old.product_id, old.customer_id):
+        raise Refused(
+            _("They are purchases of two products or two AWS accounts: neither continues the other.")
+        )
+    if new.previous_id is not None:
+        raise Refused(_("It continues another purchase already."))
+    if Agreement.objects.filter(previous=old).exists():
+        raise Refused(_("Another purchase continues that one already."))
+    if new.created_at < old.created_at or old.previous_id == new.pk:
+        raise Refused(_("That one is the newer of the two."))
+    if None not in (new.organization_id, old.organization_id) and new.organization_id != old.organization_id:
+        raise Refused(_("They belong to two workspaces. Move one of them first."))
+    return True
+
+
+def link_by_hand(new_pk: int, *, old: Agreement, by: User, reason: str, now: datetime) -> bool:
+    """A person says that it continues ``old``, where AWS did not. Returns whether that was new."""
+    with transaction.atomic():
+        locked = {each.pk: each for each in customers.lock_many({new_pk, old.pk})}
+        new = locked[new_pk]
+        if not check(new, old=locked[old.pk]):
+            return False
+        audit.record(new, "linked_by_hand", by=by, at=now, reason=reason, agreement=old.pk)
+        _join(locked[old.pk], new, by=by, now=now)
+    return True
+
+
 @transaction.atomic
-def _join(old: Agreement, new: Agreement, *, now: datetime) -> None:
+def _join(old: Agreement, new: Agreement, *, now: datetime, by: User | str = "aws") -> None:
     # Locked in one order, whichever of the two asked: two consumers never wait for each other in a ring.
     locked = {each.pk: each for each in customers.lock_many([old.pk, new.pk])}
     old, new = locked[old.pk], locked[new.pk]
@@ -73,19 +109,21 @@ def _join(old: Agreement, new: Agreement, *, now: datetime) -> None:
             return  # somebody linked another meanwhile
         new.previous = old
         new.save(update_fields=["previous"])
-        audit.record(new, "continues", by="aws", at=now, agreement=old.pk)
-        audit.record(old, "continued", by="aws", at=now, agreement=new.pk)
+        audit.record(new, "continues", by=by, at=now, agreement=old.pk)
+        audit.record(old, "continued", by=by, at=now, agreement=new.pk)
     if new.previous_id != old.pk:
         return
     for each in (old, new):
-        flags.lower_flag(each, flags.UNCLEAR_SUCCESSION, by="aws", at=now)
+        flags.lower_flag(each, flags.UNCLEAR_SUCCESSION, by=by, at=now)
     if new.activated_at is not None:
-        flags.lower_flag(old, flags.NO_SUCCESSOR, by="aws", at=now)
-    if new.organization_id is None and old.organization_id is not None:
+        flags.lower_flag(old, flags.NO_SUCCESSOR, by=by, at=now)
+    # A workspace that was closed inherits nothing: the purchase waits for its buyer to come again.
+    is_open = old.organization is not None and old.organization.closed_at is None
+    if new.organization_id is None and is_open:
         new.organization, new.claimed_at = old.organization, now
         new.save(update_fields=["organization", "claimed_at"])
-        audit.record(new, "inherited", by="aws", at=now, organization=old.organization_id, agreement=old.pk)
-        lifecycle.bring_up_to_date(new, by="aws", now=now)
+        audit.record(new, "inherited", by=by, at=now, organization=old.organization_id, agreement=old.pk)
+        lifecycle.bring_up_to_date(new, by=by, now=now)
         let_inherit(new, now=now)
 
 

@@ -17,7 +17,9 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from billing.models import (
     Agreement,
+    AuditCheckpoint,
     AuditEvent,
+    AuditHead,
     Dimension,
     Entitlement,
     MarketplaceCustomer,
@@ -28,6 +30,8 @@ from billing.models import (
     Submission,
     SubmissionLine,
     UsageEvent,
+    UsageReport,
+    UsageReportLine,
 )
 
 Model = type[models.Model]
@@ -72,11 +76,12 @@ class Trigger:
                 f"REFERENCING NEW TABLE AS changed FOR EACH STATEMENT EXECUTE FUNCTION {self.name}()"
             )
         # A trigger's WHEN cannot hold a subquery on PostgreSQL: those conditions go into the function.
-        if "SELECT" in self.condition:
+        if "SELECT" in condition:
+            row = "OLD" if self.operation == "DELETE" else "NEW"
             return (
                 f"CREATE FUNCTION {self.name}() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-                f"IF {self.condition} THEN RAISE EXCEPTION '{self.rule}' USING ERRCODE = '23000'; END IF; "
-                f"RETURN NEW; END $$; "
+                f"IF {condition} THEN RAISE EXCEPTION '{self.rule}' USING ERRCODE = '23000'; END IF; "
+                f"RETURN {row}; END $$; "
                 f"CREATE TRIGGER {self.name} BEFORE {self.operation} ON {self.table} "
                 f"FOR EACH ROW EXECUTE FUNCTION {self.name}()"
             )
@@ -193,6 +198,21 @@ def _metered_elsewhere() -> Trigger:
     )
 
 
+def _kept_until_exported() -> Trigger:
+    """A link leaves only when it is a year old and a checkpoint of its stream stands for it."""
+    unless_exported = (
+        f"NOT EXISTS (SELECT 1 FROM {AuditCheckpoint._meta.db_table} checkpoint "
+        "WHERE checkpoint.stream = OLD.stream AND checkpoint.sequence >= OLD.sequence)"
+    )
+    return Trigger(
+        AuditEvent,
+        "audit_event_append_only",
+        "DELETE",
+        f"OLD.occurred_at > strftime('%Y-%m-%d %H:%M:%S', 'now', '-365 days') OR {unless_exported}",
+        on_postgresql=f"OLD.occurred_at > now() - interval '365 days' OR {unless_exported}",
+    )
+
+
 TRIGGERS: tuple[Trigger, ...] = (
     _write_once(UsageEvent, "usage_event_write_once", but={"disposition", "metering_record"}),
     _metered_elsewhere(),
@@ -261,15 +281,36 @@ TRIGGERS: tuple[Trigger, ...] = (
     _never_deleted(Agreement, "agreement_never_deleted"),
     _set_once(MarketplaceCustomer, "customer_ids_set_once", "aws_account_id", "customer_identifier"),
     _never_deleted(MarketplaceCustomer, "customer_never_deleted"),
-    _write_once(Registration, "registration_write_once", but={"user", "claimed_at"}),
+    _write_once(Registration, "registration_write_once", but={"user", "claimed_at", "answers"}),
     _set_once(Registration, "registration_claimed_once", "claimed_at"),
     _never_deleted(Registration, "registration_never_deleted"),
+    _write_once(UsageReport, "usage_report_write_once"),
+    _never_deleted(UsageReport, "usage_report_never_deleted"),
+    _write_once(
+        UsageReportLine,
+        "usage_report_line_write_once",
+        but={"product", "agreement", "dimension", "replaced_by"},
+    ),
+    _never_deleted(UsageReportLine, "usage_report_line_never_deleted"),
     _write_once(AuditEvent, "audit_event_append_only"),
-    _never_deleted(AuditEvent, "audit_event_append_only"),
+    _kept_until_exported(),
+    Trigger(
+        AuditHead,
+        "audit_head_only_rises",
+        "UPDATE",
+        "NEW.sequence <= OLD.sequence OR NEW.stream <> OLD.stream OR NEW.id <> OLD.id",
+    ),
+    _never_deleted(AuditHead, "audit_head_never_deleted"),
+    _write_once(AuditCheckpoint, "audit_checkpoint_write_once"),
+    _never_deleted(AuditCheckpoint, "audit_checkpoint_never_deleted"),
 )
 
 # PostgreSQL's TRUNCATE passes row triggers by.
-_NO_TRUNCATE = "audit_event_no_truncate"
+_NO_TRUNCATE: dict[str, tuple[Model, str]] = {
+    "audit_event_no_truncate": (AuditEvent, "audit_event_append_only"),
+    "audit_head_no_truncate": (AuditHead, "audit_head_never_deleted"),
+    "audit_checkpoint_no_truncate": (AuditCheckpoint, "audit_checkpoint_never_deleted"),
+}
 
 
 def install(connection: BaseDatabaseWrapper) -> None:
@@ -278,17 +319,19 @@ def install(connection: BaseDatabaseWrapper) -> None:
     # At once: no moment without a rule whose text has changed.
     with transaction.atomic(using=connection.alias), connection.cursor() as cursor:
         present = set(installed(connection))
+        tables = set(connection.introspection.table_names(cursor))  # fewer after a migration half way
         if connection.vendor == "postgresql":
             cursor.execute(_REFUSE_FUNCTION)
-            if _NO_TRUNCATE not in present:
-                cursor.execute(
-                    f"CREATE TRIGGER {_NO_TRUNCATE} BEFORE TRUNCATE ON {AuditEvent._meta.db_table} "
-                    f"FOR EACH STATEMENT EXECUTE FUNCTION billing_refuse('audit_event_append_only')"
-                )
-        for stale in present - set(wanted) - {_NO_TRUNCATE}:
+            for name, (model, rule) in _NO_TRUNCATE.items():
+                if name not in present and model._meta.db_table in tables:
+                    cursor.execute(
+                        f"CREATE TRIGGER {name} BEFORE TRUNCATE ON {model._meta.db_table} "
+                        f"FOR EACH STATEMENT EXECUTE FUNCTION billing_refuse('{rule}')"
+                    )
+        for stale in present - set(wanted) - set(_NO_TRUNCATE):
             _drop(cursor, connection.vendor, stale)
         for name, trigger in wanted.items():
-            if name not in present:
+            if name not in present and trigger.table in tables:
                 cursor.execute(trigger.sql(connection.vendor))
 
 
@@ -302,7 +345,7 @@ def drop_all(connection: BaseDatabaseWrapper) -> None:
 def missing(connection: BaseDatabaseWrapper) -> list[str]:
     wanted = [trigger.name for trigger in TRIGGERS]
     if connection.vendor == "postgresql":
-        wanted.append(_NO_TRUNCATE)
+        wanted += _NO_TRUNCATE
     present = set(installed(connection))
     return [name for name in wanted if name not in present]
 
@@ -310,11 +353,11 @@ def missing(connection: BaseDatabaseWrapper) -> list[str]:
 def installed(connection: BaseDatabaseWrapper) -> Iterator[str]:
     """Names of our triggers that are there, whatever their version."""
     if connection.vendor == "postgresql":
-        query = "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgrelid = ANY(%s::regclass[])"
+        query = "SELECT tgname FROM pg_trigger WHERE NOT tgisinternal AND tgrelid::regclass::text = ANY(%s)"
         parameters: list[Any] = [[trigger.table for trigger in TRIGGERS]]
     else:
         query, parameters = "SELECT name FROM sqlite_master WHERE type = 'trigger'", []
-    ours = (*{trigger.prefix for trigger in TRIGGERS}, _NO_TRUNCATE)
+    ours = (*{trigger.prefix for trigger in TRIGGERS}, *_NO_TRUNCATE)
     with connection.cursor() as cursor:
         cursor.execute(query, parameters)
         names = [row[0] for row in cursor.fetchall()]

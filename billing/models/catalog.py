@@ -3,15 +3,16 @@
 from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
 
 
 class Product(models.Model):
     """A SaaS listing. ``code`` is AWS's ProductCode, ``product_id`` its ``prod-…`` id."""
 
     class Pricing(models.TextChoices):
-        SUBSCRIPTION = "subscription", "Subscription (pay as you go)"
-        CONTRACT = "contract", "Contract"
-        CONTRACT_WITH_CONSUMPTION = "contract_with_consumption", "Contract with consumption"
+        SUBSCRIPTION = "subscription", _("Subscription (pay as you go)")
+        CONTRACT = "contract", _("Contract")
+        CONTRACT_WITH_CONSUMPTION = "contract_with_consumption", _("Contract with consumption")
 
     code = models.CharField(
         max_length=255, unique=True, validators=[RegexValidator(r"^[-a-zA-Z0-9/=:_.@]+$")]
@@ -21,6 +22,8 @@ class Product(models.Model):
     pricing = models.CharField(max_length=30, choices=Pricing)
 
     class Meta:
+        verbose_name = _("product")
+        verbose_name_plural = _("products")
         ordering = ["title", "pk"]
         constraints = [
             models.CheckConstraint(
@@ -47,12 +50,12 @@ class Dimension(models.Model):
     """
 
     class Kind(models.TextChoices):
-        ENTITLED = "entitled", "Entitled (bought ahead)"
-        METERED = "metered", "Metered (billed by use)"
+        ENTITLED = "entitled", _("Entitled (bought ahead)")
+        METERED = "metered", _("Metered (billed by use)")
 
     class Period(models.TextChoices):
-        TERM = "term", "The agreement's term"
-        MONTH = "month", "A calendar month (UTC)"
+        TERM = "term", _("The agreement's term")
+        MONTH = "month", _("A calendar month (UTC)")
 
     product = models.ForeignKey(Product, models.PROTECT, related_name="dimensions")
     key = models.CharField(max_length=255)
@@ -70,6 +73,8 @@ class Dimension(models.Model):
     allowance_period = models.CharField(max_length=10, choices=Period, default=Period.TERM)
 
     class Meta:
+        verbose_name = _("dimension")
+        verbose_name_plural = _("dimensions")
         ordering = ["product", "kind", "key"]
         constraints = [
             models.UniqueConstraint(fields=["product", "key"], name="dimension_key_once_per_product"),

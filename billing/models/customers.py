@@ -10,6 +10,7 @@ from django.core.validators import RegexValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from accounts.models import Organization
 from billing.models.catalog import Product
@@ -26,6 +27,8 @@ class MarketplaceCustomer(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
+        verbose_name = _("AWS account")
+        verbose_name_plural = _("AWS accounts")
         constraints = [
             models.CheckConstraint(
                 condition=Q(aws_account_id=None) | Q(aws_account_id__regex=r"^[0-9]+$"),
@@ -64,20 +67,20 @@ class Agreement(models.Model):
     """
 
     class Identity(models.TextChoices):
-        LICENSE = "license", "License (LicenseArn)"
-        LEGACY = "legacy", "Legacy (ProductCode)"
+        LICENSE = "license", _("License (LicenseArn)")
+        LEGACY = "legacy", _("Legacy (ProductCode)")
 
     class Status(models.TextChoices):
-        PENDING = "pending", "Waiting for AWS"
-        ACTIVE = "active", "Active"
-        ENDING = "ending", "Ending"
-        ENDED = "ended", "Ended"
-        FAILED = "failed", "Payment failed"
+        PENDING = "pending", _("Waiting for AWS")
+        ACTIVE = "active", _("Active")
+        ENDING = "ending", _("Ending")
+        ENDED = "ended", _("Ended")
+        FAILED = "failed", _("Payment failed")
 
     class Intent(models.TextChoices):
-        NEW = "NEW", "New"
-        RENEW = "RENEW", "Renews another"
-        REPLACE = "REPLACE", "Replaces another"
+        NEW = "NEW", _("New")
+        RENEW = "RENEW", _("Renews another")
+        REPLACE = "REPLACE", _("Replaces another")
 
     # AWS's words for an end after which another agreement goes on.
     CONTINUED = ("RENEWED", "REPLACED")
@@ -134,6 +137,8 @@ class Agreement(models.Model):
     objects = AgreementQuerySet.as_manager()
 
     class Meta:
+        verbose_name = _("agreement")
+        verbose_name_plural = _("agreements")
         ordering = ["-created_at", "-pk"]
         constraints = [
             models.UniqueConstraint(
@@ -228,6 +233,8 @@ class Registration(models.Model):
     created_at = models.DateTimeField(default=timezone.now, editable=False)
 
     class Meta:
+        verbose_name = _("arrival")
+        verbose_name_plural = _("arrivals")
         ordering = ["-created_at", "-pk"]
 
     def __str__(self) -> str:

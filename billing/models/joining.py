@@ -1,9 +1,12 @@
 """Who came with a purchase of an AWS account that another workspace has, and wants to work there."""
 
+from datetime import datetime
+
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from accounts.models import Organization
 from billing.models.customers import Registration
@@ -26,6 +29,8 @@ class JoinRequest(models.Model):
     )
 
     class Meta:
+        verbose_name = _("request to join")
+        verbose_name_plural = _("requests to join")
         ordering = ["-created_at", "-pk"]
         constraints = [
             models.UniqueConstraint(
@@ -42,3 +47,6 @@ class JoinRequest(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} asks to join {self.organization}"
+
+    def was_refused_since(self, since: datetime) -> bool:
+        return self.is_approved is False and self.answered_at is not None and self.answered_at > since

@@ -7,6 +7,7 @@ from typing import Self
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from billing.models.catalog import Dimension
 from billing.models.customers import Agreement
@@ -26,21 +27,23 @@ class MeteringRecord(models.Model):
     """
 
     class State(models.TextChoices):
-        DUE = "due", "Due"
-        IN_DOUBT = "in_doubt", "In doubt (sent, no answer)"
-        WAITING = "waiting", "Waiting (not subscribed yet)"
-        ACCEPTED = "accepted", "Accepted"
-        CONFLICT = "conflict", "Conflict (AWS holds another quantity)"
-        PARKED = "parked", "Parked (AWS refuses it)"
-        HELD = "held", "Held by an operator"
-        EXPIRED = "expired", "Expired (AWS's window is over)"
-        VOID = "void", "Void"
-        WRITTEN_OFF = "written_off", "Written off"
-        NOT_DUE = "not_due", "Nothing to bill"
+        DUE = "due", _("Due")
+        IN_DOUBT = "in_doubt", _("In doubt (sent, no answer)")
+        WAITING = "waiting", _("Waiting (not subscribed yet)")
+        ACCEPTED = "accepted", _("Accepted")
+        CONFLICT = "conflict", _("Conflict (AWS holds another quantity)")
+        PARKED = "parked", _("Parked (AWS refuses it)")
+        HELD = "held", _("Held by an operator")
+        EXPIRED = "expired", _("Expired (AWS's window is over)")
+        VOID = "void", _("Void")
+        WRITTEN_OFF = "written_off", _("Written off")
+        NOT_DUE = "not_due", _("Nothing to bill")
 
     SENDABLE = (State.DUE, State.IN_DOUBT, State.WAITING)
     # AWS's window still runs for these.
     UNSETTLED = (*SENDABLE, State.HELD)
+    # Neither on the way nor where almost all end: these want a person, or had one.
+    UNUSUAL = (State.CONFLICT, State.PARKED, State.HELD, State.EXPIRED, State.VOID, State.WRITTEN_OFF)
 
     # No index of its own here: the unique constraint begins with it.
     agreement = models.ForeignKey(Agreement, models.PROTECT, related_name="metering_records", db_index=False)
@@ -75,6 +78,8 @@ class MeteringRecord(models.Model):
     objects = MeteringRecordQuerySet.as_manager()
 
     class Meta:
+        verbose_name = _("metering record")
+        verbose_name_plural = _("metering records")
         ordering = ["-hour", "-pk"]
         constraints = [
             models.UniqueConstraint(
@@ -128,6 +133,20 @@ class MeteringRecord(models.Model):
                 condition=Q(state__in=["due", "in_doubt", "waiting"]),
                 name="metering_record_sendable",
             ),
+            # Operators look at hours, newest first, and at days of them.
+            models.Index(fields=["hour", "id"], name="metering_record_of_hour"),
+            # And at what wants a person, or did: few records are ever in it.
+            models.Index(
+                fields=["state", "submit_by"],
+                condition=~Q(state__in=["due", "in_doubt", "waiting", "accepted", "not_due"]),
+                name="metering_record_unusual",
+            ),
+            # AWS and its invoices name a record by this.
+            models.Index(
+                fields=["aws_record_id"],
+                condition=Q(aws_record_id__isnull=False),
+                name="metering_record_at_aws",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -138,10 +157,10 @@ class Submission(models.Model):
     """One BatchMeterUsage call."""
 
     class Outcome(models.TextChoices):
-        SENT = "sent", "Sent, no answer yet"
-        ANSWERED = "answered", "Answered"
-        REFUSED = "refused", "Refused whole"
-        FAILED = "failed", "No answer"
+        SENT = "sent", _("Sent, no answer yet")
+        ANSWERED = "answered", _("Answered")
+        REFUSED = "refused", _("Refused whole")
+        FAILED = "failed", _("No answer")
 
     token = models.BigIntegerField()  # the submitter's fencing token
     # Of what refused batch this is a half.
@@ -155,7 +174,16 @@ class Submission(models.Model):
     error_message = models.TextField(blank=True)
 
     class Meta:
+        verbose_name = _("submission")
+        verbose_name_plural = _("submissions")
         ordering = ["-pk"]
+        indexes = [
+            models.Index(fields=["started_at"], name="submission_started"),
+            # AWS's support asks for it.
+            models.Index(
+                fields=["aws_request_id"], condition=~Q(aws_request_id=""), name="submission_of_request"
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"Submission {self.pk} of {self.record_count}"
@@ -183,6 +211,8 @@ class SubmissionLine(models.Model):
     objects = SubmissionLineQuerySet.as_manager()
 
     class Meta:
+        verbose_name = _("answer of AWS")
+        verbose_name_plural = _("answers of AWS")
         ordering = ["pk"]
         constraints = [
             models.UniqueConstraint(fields=["submission", "record"], name="submission_line_once_per_record"),

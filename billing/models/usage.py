@@ -7,6 +7,7 @@ from typing import Self
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from accounts.models import Organization
 from billing.models.catalog import Dimension
@@ -25,11 +26,11 @@ class UsageEvent(models.Model):
     """Something the buyer used. Written by billing.usage; later only its record and disposition change."""
 
     class Disposition(models.TextChoices):
-        BILLABLE = "billable", "Billable"
-        TOO_LATE = "too_late", "Too late for AWS"
-        OUTSIDE_AGREEMENT = "outside_agreement", "Outside the agreement"
-        CANCELLED = "cancelled", "Cancelled"
-        WRITTEN_OFF = "written_off", "Written off"
+        BILLABLE = "billable", _("Billable")
+        TOO_LATE = "too_late", _("Too late for AWS")
+        OUTSIDE_AGREEMENT = "outside_agreement", _("Outside the agreement")
+        CANCELLED = "cancelled", _("Cancelled")
+        WRITTEN_OFF = "written_off", _("Written off")
 
     # The organization at the time: the agreement may move, the usage was theirs.
     organization = models.ForeignKey(Organization, models.PROTECT, related_name="usage_events")
@@ -50,6 +51,8 @@ class UsageEvent(models.Model):
     objects = UsageEventQuerySet.as_manager()
 
     class Meta:
+        verbose_name = _("usage event")
+        verbose_name_plural = _("usage events")
         ordering = ["-pk"]
         constraints = [
             models.UniqueConstraint(fields=["organization", "key"], name="usage_event_counted_once"),
@@ -78,6 +81,15 @@ class UsageEvent(models.Model):
                 condition=Q(disposition="outside_agreement"),
                 name="usage_event_outside",
             ),
+            # A buyer's usage page tells what is not billed, and why. Hardly any event is in it.
+            models.Index(
+                fields=["agreement", "occurred_at"],
+                condition=~Q(disposition="billable"),
+                name="usage_event_not_billed",
+            ),
+            # Operators look at what was used when, over all agreements. Measured: inserting and closing take
+            # as long as without it.
+            models.Index(fields=["occurred_at", "id"], name="usage_event_of_time"),
         ]
 
     def __str__(self) -> str:

@@ -19,14 +19,19 @@ from billing.admin.site import admin_site
 from billing.aws.window import HOUR, hour_of
 from billing.models import (
     Agreement,
+    AuditCheckpoint,
     AuditEvent,
+    AuditHead,
     Dimension,
     Effect,
     Entitlement,
+    JobRun,
+    JoinRequest,
     Lease,
     MarketplaceCustomer,
     MarketplaceEvent,
     MeteringRecord,
+    OperatorTask,
     Product,
     Registration,
     Submission,
@@ -36,13 +41,18 @@ from billing.models import (
 
 READ_ONLY = [
     Agreement,
+    AuditCheckpoint,
     AuditEvent,
+    AuditHead,
     Effect,
     Entitlement,
+    JobRun,
+    JoinRequest,
     Lease,
     MarketplaceCustomer,
     MarketplaceEvent,
     MeteringRecord,
+    OperatorTask,
     Registration,
     Submission,
     SubmissionLine,
@@ -119,6 +129,9 @@ def make_story(organization, *, number, text="plain"):
     call = Submission.objects.create(
         token=1, record_count=1, started_at=NOON, aws_request_id=f"request-{number}", error_message=text
     )
+    arrival = Registration.objects.create(
+        digest=f"{number:064x}", agreement=agreement, expires_at=NOON, user=User.objects.first()
+    )
     half = Submission.objects.create(token=1, parent=call, record_count=1, started_at=NOON)
     with transaction.atomic():
         link = audit.record(agreement, "claimed", by="aws", at=NOON, reason=text)
@@ -151,11 +164,32 @@ def make_story(organization, *, number, text="plain"):
         Effect: Effect.objects.create(
             agreement=agreement, kind="sync_entitlements", cause=text, caused_at=NOON, error=text
         ),
-        Registration: Registration.objects.create(
-            digest=f"{number:064x}", agreement=agreement, expires_at=NOON, user=User.objects.first()
+        Registration: arrival,
+        JoinRequest: JoinRequest.objects.create(
+            registration=arrival,
+            organization=organization,
+            user=organization.members.first(),
+            is_approved=True,
+            answered_at=NOON,
+            answered_by=organization.members.first(),
         ),
+        JobRun: JobRun.objects.get_or_create(
+            name=f"job_{number}", defaults={"started_at": NOON, "finished_at": NOON, "error": text[:100]}
+        )[0],
         AuditEvent: link,
+        AuditHead: AuditHead.objects.get(stream=link.stream),
+        AuditCheckpoint: AuditCheckpoint.objects.create(
+            stream=f"agreement:9{number}", sequence=1, mac="m", removed=1, made_at=NOON, seal="s"
+        ),
         Lease: Lease.objects.get_or_create(name="submit_metering", defaults={"expires_at": NOON})[0],
+        OperatorTask: OperatorTask.objects.create(
+            nonce=f"nonce-{number}",
+            kind="retry",
+            rows=[[record.pk, "parked"]],
+            refusals=[[record.pk, text]],
+            asked_by=User.objects.first(),
+            reason=text,
+        ),
         Organization: organization,
         Membership: organization.memberships.first(),
         Invitation: organization.invitations.create(
@@ -290,7 +324,13 @@ def test_the_raw_body_of_an_event_is_folded_and_escaped(client, operator, acme):
         (UsageEvent, "agmt-1"),
         (MeteringRecord, "aws-record-1"),
         (MeteringRecord, "000000000001"),
+        (MeteringRecord, "request-1"),
         (SubmissionLine, "request-1"),
+        (SubmissionLine, "aws-record-1"),
+        (Agreement, "aCm"),
+        (UsageEvent, "Acme"),
+        (MarketplaceCustomer, "acme"),
+        (JoinRequest, "agmt-1"),
         (SubmissionLine, "agmt-1"),
         (MarketplaceEvent, "message-1"),
         (Entitlement, "agmt-1"),
@@ -458,13 +498,16 @@ def test_a_real_purchase_can_be_audited(client, operator, aws, purchase, acme):
 
 
 def history_of(client, agreement, **asked):
-    """The first panel of an agreement's page."""
-    return client.get(page_url(agreement), asked).context["panels"][0]
+    """The panel of an agreement's page that tells what happened."""
+    return history_in(client.get(page_url(agreement), asked))
 
 
-def test_an_agreements_page_tells_its_history_first_and_leads_to_what_was_before(
-    client, operator, one_of_each
-):
+def history_in(response):
+    [panel] = [panel for panel in response.context["panels"] if panel.anchor == "history"]
+    return panel
+
+
+def test_an_agreements_page_tells_its_history_and_leads_to_what_was_before(client, operator, one_of_each):
     agreement, event = one_of_each[Agreement], one_of_each[MarketplaceEvent]
     with transaction.atomic():
         for minute in range(45):
@@ -472,7 +515,7 @@ def test_an_agreements_page_tells_its_history_first_and_leads_to_what_was_before
 
     newest = history_of(client, agreement)
     older = client.get(newest.more)
-    oldest = older.context["panels"][0]
+    oldest = history_in(older)
 
     assert (newest.title, newest.more_text, len(newest.table["rows"])) == (
         "History",

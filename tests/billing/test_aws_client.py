@@ -576,6 +576,7 @@ ROLE = "arn:aws:iam::111111111111:role/seller"
 def test_a_role_in_the_sellers_account_is_assumed_once_with_its_external_id(aws, stub, monkeypatch):
     for name, value in aws.simulator.endpoint_env.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", stub.url)
     stub.says(ASSUMED)
     bought = aws.buy()
     marketplace = BotoMarketplace(Connection(role_arn=ROLE, role_external_id="kit-42"))

@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from accounts import organizations
 from accounts.models import Membership, Organization, User
-from billing import customers, registration
+from billing import customers, households, registration, visitors
 from billing.models import Agreement, AuditEvent, Registration
 from tests.billing.arriving import (
     CLAIM,
@@ -51,7 +51,7 @@ def browser_of(user: User | None = None, *arrivals: Registration) -> Client:
         client.force_login(user)
     for arrival in arrivals:
         response = client.get("/").__class__()
-        registration.remember(response, arrival, secure=False)
+        visitors.remember(response, arrival, secure=False)
         client.cookies.update(response.cookies)
     return client
 
@@ -66,7 +66,8 @@ def text(response) -> str:
 def test_a_new_person_lands_signs_up_confirms_and_is_in_the_new_workspace(aws, client):
     land(client, aws.buy().token)
     welcome = text(client.get(WELCOME))
-    assert f"/accounts/signup/?next={WELCOME}" in welcome
+    assert 'action="/accounts/signup/"' in welcome
+    assert f'name="next" value="{WELCOME}"' in welcome
     assert f"/accounts/login/?next={WELCOME}" in welcome
     assert "/marketplace/claim/" not in welcome, "Nothing can be claimed before sign-in."
 
@@ -74,7 +75,7 @@ def test_a_new_person_lands_signs_up_confirms_and_is_in_the_new_workspace(aws, c
     response = confirm(client, name="Acme")
 
     acme = Organization.objects.get()
-    assert response["Location"] == "/o/acme/"
+    assert response["Location"] == "/o/acme/getting-ready/"
     page = client.get(response["Location"])
     assert page.status_code == 200
     assert "Your purchase is set up." in text(page)
@@ -93,7 +94,7 @@ def test_a_known_person_signs_in_and_confirms(aws, client, acme, acme_admin):
     response = confirm(client, organization=acme.pk)
 
     assert client.get(response["Location"]).status_code == 200
-    assert response["Location"] == "/o/acme/"
+    assert response["Location"] == "/o/acme/getting-ready/"
     assert Agreement.objects.get().organization == acme
 
 
@@ -101,7 +102,7 @@ def test_a_signed_in_person_confirms_at_once(aws, acme, acme_admin):
     arrival = arrive(aws, aws.buy())
     client = browser_of(acme_admin, arrival)
 
-    assert confirm(client, organization=acme.pk)["Location"] == "/o/acme/"
+    assert confirm(client, organization=acme.pk)["Location"] == "/o/acme/getting-ready/"
 
     audited = AuditEvent.objects.get(action="claimed")
     assert audited.actor == f"user:{acme_admin.pk}"
@@ -202,13 +203,13 @@ def test_not_mine_forgets_the_purchase_here_and_for_the_person_and_nothing_else(
     page = client.get(WELCOME)
     assert "Not mine" in text(page)
     [reference] = [
-        arrival.registration_id for arrival in page.context["arrivals"] if "Flex" in arrival.product
+        arrival.registration_id for arrival in page.context["arrivals"] if "Flex" in arrival.bought.product
     ]
 
     response = client.post(DISMISS, {"registration": reference})
 
     assert response["Location"] == "/home/"
-    assert [arrival.product for arrival in client.get(WELCOME).context["arrivals"]] == [
+    assert [arrival.bought.product for arrival in client.get(WELCOME).context["arrivals"]] == [
         Agreement.objects.get(product__code="reports-payg").product.title
     ]
     assert set(flex.values_list("user", flat=True)) == {None, outsider.pk}
@@ -295,7 +296,7 @@ def test_the_purchase_is_remembered_for_who_signed_in_also_in_another_browser(aw
     elsewhere = browser_of(acme_admin)
     assert elsewhere.get("/home/")["Location"] == WELCOME
     assert len(references(elsewhere.get(WELCOME))) == 1
-    assert confirm(elsewhere, name="Later")["Location"] == "/o/later/"
+    assert confirm(elsewhere, name="Later")["Location"] == "/o/later/getting-ready/"
 
 
 def test_a_purchase_that_came_to_a_workspace_in_another_way_waits_for_nobody(arrival, acme, acme_admin):
@@ -394,7 +395,7 @@ def test_an_unverified_address_cannot_claim(arrival, make_user):
     assert "Confirm your e-mail address first" in text(client.get(response["Location"]))
     assert not Organization.objects.exists()
     EmailAddress.objects.update(verified=True)
-    assert confirm(client, name="Acme")["Location"] == "/o/acme/"
+    assert confirm(client, name="Acme")["Location"] == "/o/acme/getting-ready/"
 
 
 def test_a_member_who_is_no_admin_cannot_attach(arrival, acme, acme_member):
@@ -494,7 +495,7 @@ def test_pressing_the_button_twice_makes_one_workspace(arrival, acme_admin, reme
 
     responses = [confirm(client, name="Acme", reference=reference) for _ in range(2)]
 
-    assert [response["Location"] for response in responses] == ["/o/acme/", "/o/acme/"]
+    assert [response["Location"] for response in responses] == ["/o/acme/getting-ready/"] * 2
     assert Organization.objects.count() == 1
     assert AuditEvent.objects.filter(action="claimed").count() == 1
 
@@ -520,7 +521,8 @@ def test_the_second_claimer_gets_a_clear_page(arrival, acme, acme_admin, outside
     assert "Acme<" not in page
     assert "/o/acme/" not in page
     assert "ada@acme.example" not in page
-    assert references(second.get(WELCOME)) == []
+    assert CLAIM not in page
+    assert "Ask to join the workspace" in page
     assert Agreement.objects.get().organization == acme
 
 
@@ -619,7 +621,8 @@ def test_a_stranger_is_told_whom_to_ask_and_nothing_more(second_purchase, acme, 
     page = text(browser_of(outsider, second_purchase).get(WELCOME))
 
     assert "Your AWS account already has a workspace here" in page
-    assert "ask a••@a•••.example" in page
+    assert "Its owner is a••@a•••.example" in page
+    assert "Ask to join the workspace" in page
     for secret in ("ada@acme.example", "Ada", ">Acme<", "/o/acme/", f'value="{acme.pk}"'):
         assert secret not in page, secret
 
@@ -627,11 +630,15 @@ def test_a_stranger_is_told_whom_to_ask_and_nothing_more(second_purchase, acme, 
 def test_a_stranger_may_still_set_up_a_workspace_of_their_own(second_purchase, outsider):
     response = confirm(browser_of(outsider, second_purchase), organization="new", name="Separate")
 
-    assert response["Location"] == "/o/separate/"
+    assert response["Location"] == "/o/separate/getting-ready/"
 
 
 def test_a_member_who_cannot_attach_is_told_whom_to_ask(second_purchase, acme_member):
-    assert "ask a••@a•••.example" in text(browser_of(acme_member, second_purchase).get(WELCOME))
+    page = text(browser_of(acme_member, second_purchase).get(WELCOME))
+
+    assert "Your AWS account’s other purchases are in Acme." in page
+    assert "An owner is a••@a•••.example" in page
+    assert "Ask the owners to attach it" in page
 
 
 def test_before_sign_in_nothing_is_said_about_the_workspace(second_purchase, acme, acme_admin):
@@ -660,4 +667,4 @@ def test_without_an_owner_there_is_nobody_to_name(second_purchase, acme, outside
     ("address", "masked"), [("ada@acme.example", "a••@a•••.example"), ("x@sub.acme.co.uk", "x••@s•••.uk")]
 )
 def test_a_masked_address_shows_two_letters_and_the_ending(address, masked):
-    assert registration.masked_address(address) == masked
+    assert households.masked_address(address) == masked

@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 from billing import audit, clock, events, metering, registration, triggers, usage
 from billing.fold import State, fold
-from billing.models import Agreement, AuditEvent, Effect, MarketplaceEvent, MeteringRecord, UsageEvent
+from billing.models import (
+    Agreement,
+    AuditEvent,
+    AuditHead,
+    Effect,
+    MarketplaceEvent,
+    MeteringRecord,
+    UsageEvent,
+)
 from billing.notifications import Notification, Type
 from tests.billing.ledger import NOON, make_agreement, make_record
 from tests.billing.notices import (
@@ -317,6 +325,7 @@ def from_scratch():
     Effect.objects.all().delete()
     MarketplaceEvent.objects.all().delete()
     AuditEvent.objects.all().delete()
+    AuditHead.objects.all().delete()
     Agreement.objects.all().delete()
     triggers.install(connection)
 

@@ -9,11 +9,13 @@ from email import message_from_bytes, policy
 import pytest
 from django.conf import settings
 from django.core import mail
+from django.utils import translation
 
 from accounts.models import Membership
 from billing import clock, effects, mailing, registration
 from billing.aws.types import AgreementDetails
-from billing.mails import LETTERS, Situation
+from billing.letters import Situation, administrators
+from billing.mails import LETTERS
 from billing.models import (
     Agreement,
     Effect,
@@ -37,6 +39,8 @@ from tests.billing.notices import ARN, created, deprovisioned, ended, iso, licen
 from tests.billing.stage import DAY, HOUR, MINUTE, SECOND, take
 
 BUYER, SELLER = "ada@acme.example", "support@acme.example"
+# And to the seller; those to persons are told of in tests of their own.
+TO_A_WORKSPACE = [name for name, letter in LETTERS.items() if letter.people is administrators]
 OTHER = ARN.replace("0123", "9999")
 
 
@@ -138,7 +142,7 @@ def test_each_letter_goes_to_those_it_is_for_each_alone(
         Membership.objects.create(organization=acme, user=user, role=Membership.Role.ADMIN)
     acme_admin.emailaddress_set.create(email="ada@home.example", verified=True, primary=False)
     agreement = make_agreement(catalog, acme, "reports-flex", ended_at=NOON)
-    for name in LETTERS:
+    for name in TO_A_WORKSPACE:
         letters = written(name, agreement)
         to_seller = name.startswith("seller")
         readers = settings.SELLER_EMAILS if to_seller else [BUYER, "cleo@acme.example"]
@@ -546,6 +550,39 @@ def test_a_contract_that_is_but_a_trial_is_reminded_of_as_a_trial(catalog, acme,
     ]
 
 
+# --- In what language
+
+
+def test_each_reader_is_written_to_in_their_own_language_and_the_seller_in_the_site_s(flex, acme, make_user):
+    cleo = make_user("cleo@acme.example", language="ko")
+    dan = make_user("dan@acme.example", language="xx")  # which the site spoke once
+    for user in (cleo, dan):
+        Membership.objects.create(organization=acme, user=user, role=Membership.Role.ADMIN)
+    take(ended(NOON + HOUR), now=NOON + HOUR)
+
+    with translation.override("ko"):  # of the worker, which must not matter
+        run(NOON + HOUR + 10 * MINUTE)
+
+    english = "Your subscription to Acme Reports Flex has ended"
+    told_in = {letter.to[0]: (letter.subject == english) for letter in mail.outbox if letter.to != [SELLER]}
+    assert told_in == {BUYER: True, cleo.email: False, dan.email: True}
+    [korean] = [letter for letter in mail.outbox if letter.to == [cleo.email]]
+    assert 'lang="ko"' in korean.alternatives[0][0]
+    assert "2026년 11월 23일 13:00 UTC" in korean.body
+    assert "Ended: Acme Reports Flex (Acme)" in [letter.subject for letter in mail.outbox]
+    assert len({letter.extra_headers["Message-ID"] for letter in mail.outbox}) == 4
+
+
+def test_every_letter_goes_out_in_html_too(catalog, acme):
+    agreement = make_agreement(catalog, acme, "reports-flex", ended_at=NOON)
+    for name in TO_A_WORKSPACE:
+        for letter in written(name, agreement):
+            [(html, kind)] = letter.alternatives
+            assert kind == "text/html"
+            assert "Acme Reports Flex" in html
+            assert 'class="button"' in html
+
+
 # --- In what words
 
 
@@ -726,13 +763,16 @@ def test_names_can_neither_break_a_header_nor_a_text(catalog, acme, settings):
     acme.name = "Acme\n\nPay here: 'now' & <b>\x85now</b>"
     acme.save()
     agreement = ending({"reports-flex": Product.objects.get(code="reports-flex")}, acme)
-    for name in LETTERS:
+    for name in TO_A_WORKSPACE:
         written(name, agreement, check=False)
         raw = message_from_bytes(mail.outbox[0].message().as_bytes(), policy=policy.default)
         assert "O'Neil & <Sons> Bcc: thief@x.example {{ x }}" in raw["Subject"]
         assert raw["Bcc"] is None
         assert raw.get_all("To") == [BUYER if name.startswith("buyer") else SELLER]
-        text = raw.get_content()
+        text = raw.get_body(("plain",)).get_content()
+        html = raw.get_body(("html",)).get_content()
+        assert "&lt;Sons&gt;" in html
+        assert "<Sons>" not in html
         for odd in ("\nPay here", "\nBcc", "&amp;", "&#", "&lt;"):
             assert odd not in text, name
         assert set(re.findall(r"\w+://[^/\s]+", text)) <= {

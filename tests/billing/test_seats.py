@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from django.db import transaction
 
-from accounts import organizations
+from accounts import invitations
 from accounts.models import Invitation, Membership
 from accounts.organizations import NoSeat, places_taken
 from billing import gates
@@ -31,7 +31,7 @@ def seats(catalog, acme):
 
 
 def invite(organization, by, name):
-    return organizations.invite(organization, email=f"{name}@acme.example", role="member", by=by, now=NOON)
+    return invitations.invite(organization, email=f"{name}@acme.example", role="member", by=by, now=NOON)
 
 
 def slowly_taken(organization, *, now):
@@ -45,7 +45,7 @@ def test_an_invitation_takes_a_seat_and_its_acceptance_no_further_one(seats, acm
     seats(2)
     _, token = invite(acme, acme_admin, "eve")
 
-    organizations.accept(token, user=make_user("eve@acme.example"), now=NOON)
+    invitations.accept(token, user=make_user("eve@acme.example"), now=NOON)
 
     assert gates.quota(acme, "seats", now=NOON) == Quota(2, 2)
     with pytest.raises(NoSeat) as refusal:
@@ -59,7 +59,7 @@ def test_an_invitation_takes_a_seat_and_its_acceptance_no_further_one(seats, acm
 def test_a_seat_that_is_given_up_is_free_for_another(seats, acme, acme_admin):
     seats(2)
     invitation, _ = invite(acme, acme_admin, "eve")
-    organizations.revoke(invitation, by=acme_admin, now=NOON)
+    invitations.revoke(invitation, by=acme_admin, now=NOON)
 
     assert invite(acme, acme_admin, "tom")
 
@@ -75,12 +75,12 @@ def test_fewer_seats_than_members_put_nobody_out_and_let_nobody_in(
     with pytest.raises(NoSeat, match=r"^All 1 are taken\."):
         invite(acme, acme_admin, "tom")
     with pytest.raises(NoSeat):
-        organizations.accept(token, user=eve, now=NOON)
+        invitations.accept(token, user=eve, now=NOON)
     assert acme.memberships.count() == 2
     assert Invitation.objects.pending(NOON).count() == 1
 
     seats(3, since=NOON + timedelta(hours=1))
-    assert organizations.accept(token, user=eve, now=NOON)
+    assert invitations.accept(token, user=eve, now=NOON)
 
 
 def test_a_product_that_sells_no_seats_takes_everybody(catalog, acme, acme_admin):

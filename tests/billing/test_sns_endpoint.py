@@ -11,7 +11,8 @@ from django.test import Client
 from django.urls import include, path
 from django.utils import timezone
 
-from billing import events, sns_endpoint, tasks, views
+from billing import events, sns_endpoint, tasks
+from billing.views import sns as sns_view
 from billing.aws.types import QueueMessage
 from billing.models import Agreement, MarketplaceEvent
 from billing.sns_endpoint import Refused, Unreachable
@@ -231,7 +232,7 @@ def rung(monkeypatch):
 def post(sns, settings):
     """Post as SNS does; what the view would fetch is on this machine."""
     here = {"fetch": sns.fetch, "roots": sns.roots}
-    settings.ROOT_URLCONF = (path(URL[1:], views.sns, here), path("", include("marketplace_saas.urls")))
+    settings.ROOT_URLCONF = (path(URL[1:], sns_view.sns, here), path("", include("marketplace_saas.urls")))
     settings.SNS_ENDPOINT_TOPICS = [TOPIC]
     client = Client(enforce_csrf_checks=True)
 
@@ -284,7 +285,7 @@ def test_a_refusal_tells_the_log_and_nobody_else(post, sns, db, caplog):
     message = {**sns.notification(timezone.now()), "Message": "changed: secret-body", "Token": "secret-token"}
     answer = post(message)
     assert (answer.status_code, answer.content) == (403, b"")
-    (record,) = (record for record in caplog.records if record.name == "billing.views")
+    (record,) = (record for record in caplog.records if record.name == "billing.views.sns")
     assert record.levelname == "WARNING"
     assert record.message.endswith("Its Signature is not of what it says")
     for secret in ("secret-body", "secret-token", message["Signature"]):

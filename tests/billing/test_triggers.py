@@ -12,15 +12,19 @@ from django.apps import apps
 from django.core.management import call_command
 from django.core.management.base import SystemCheckError
 from django.db import IntegrityError, connection, models, transaction
+from django.utils import timezone
 
 from billing import audit, triggers
 from billing.aws.window import HOUR
 from billing.models import (
     Agreement,
+    AuditCheckpoint,
     AuditEvent,
+    AuditHead,
     Dimension,
     Effect,
     Entitlement,
+    JoinRequest,
     Lease,
     MarketplaceCustomer,
     MarketplaceEvent,
@@ -30,6 +34,8 @@ from billing.models import (
     Submission,
     SubmissionLine,
     UsageEvent,
+    UsageReport,
+    UsageReportLine,
 )
 from tests.billing.ledger import NOON, entitle, license_arn, make_agreement, make_record, use
 
@@ -49,7 +55,34 @@ def rows(catalog, acme, acme_admin) -> dict[Model, models.Model]:
     )
     with transaction.atomic():
         link = audit.record(agreement, "test", by="system", at=NOON)
+    report = UsageReport.objects.create(
+        digest="d",
+        name="n",
+        size=1,
+        line_count=1,
+        first_day=NOON.date(),
+        last_day=NOON.date(),
+        imported_by=acme_admin,
+    )
+    told = UsageReportLine.objects.create(
+        report=report,
+        number=2,
+        key="k",
+        product_code="c",
+        account="1",
+        agreement_number="a",
+        license_id="l",
+        dimension_key="d",
+        region="r",
+        day=NOON.date(),
+        hour=NOON,
+        quantity=1,
+        modified_at=NOON,
+        replaced_by=report,
+    )
     instance: dict[Model, models.Model] = {
+        UsageReport: report,
+        UsageReportLine: told,
         Product: agreement.product,
         Dimension: agreement.product.dimensions.get(),
         MarketplaceCustomer: agreement.customer,
@@ -73,8 +106,15 @@ def rows(catalog, acme, acme_admin) -> dict[Model, models.Model]:
         ),
         Effect: Effect.objects.create(agreement=agreement, kind="flush_usage", cause="end", caused_at=NOON),
         AuditEvent: link,
+        AuditHead: AuditHead.objects.get(stream=link.stream),
+        AuditCheckpoint: AuditCheckpoint.objects.create(
+            stream="system", sequence=5, mac="m", removed=5, made_at=NOON, seal="s"
+        ),
         Lease: Lease.objects.create(name="job", expires_at=NOON),
     }
+    instance[JoinRequest] = JoinRequest.objects.create(
+        registration=instance[Registration], organization=acme, user=acme_admin
+    )
     return {model: model.objects.get(pk=row.pk) for model, row in instance.items()}
 
 
@@ -110,6 +150,8 @@ def another(row: models.Model, field: models.Field) -> Any:
     if isinstance(field, models.DateTimeField):
         moment = (value or NOON) + timedelta(days=1)
         return moment if connection.vendor == "postgresql" else moment.strftime("%Y-%m-%d %H:%M:%S")
+    if isinstance(field, models.DateField):
+        return value - timedelta(days=1)
     if isinstance(field, models.CharField | models.TextField):
         return f"{value or ''}9"[-(field.max_length or 100) :]
     return int(value or 0) + 1000
@@ -125,8 +167,11 @@ FREE = {  # what may change of a row that is otherwise written once
     SubmissionLine: {"status", "aws_record_id"},
     MarketplaceEvent: {"agreement", "state", "error", "attempts", "next_attempt_at", "alarmed_at"},
     Entitlement: {"valid_to", "closed_because"},
-    Registration: {"user", "claimed_at"},
+    Registration: {"user", "claimed_at", "answers"},
+    UsageReport: set(),
+    UsageReportLine: {"product", "agreement", "dimension", "replaced_by"},
     AuditEvent: set(),
+    AuditCheckpoint: set(),
 }  # fmt: skip
 WRITE_ONCE = {
     UsageEvent: "usage_event_write_once",
@@ -136,7 +181,10 @@ WRITE_ONCE = {
     MarketplaceEvent: "marketplace_event_write_once",
     Entitlement: "entitlement_write_once",
     Registration: "registration_write_once",
+    UsageReport: "usage_report_write_once",
+    UsageReportLine: "usage_report_line_write_once",
     AuditEvent: "audit_event_append_only",
+    AuditCheckpoint: "audit_checkpoint_write_once",
 }
 SET_ONCE = {
     Submission: ("submission_finished_once", {"finished_at"}),
@@ -160,7 +208,11 @@ NEVER_DELETED = {
     Agreement: "agreement_never_deleted",
     MarketplaceCustomer: "customer_never_deleted",
     Registration: "registration_never_deleted",
+    UsageReport: "usage_report_never_deleted",
+    UsageReportLine: "usage_report_line_never_deleted",
     AuditEvent: "audit_event_append_only",
+    AuditHead: "audit_head_never_deleted",
+    AuditCheckpoint: "audit_checkpoint_never_deleted",
 }
 
 
@@ -227,9 +279,56 @@ def test_what_came_from_or_went_to_aws_is_never_deleted(rows, model):
 
 
 @pytest.mark.postgresql  # SQLite has no TRUNCATE
-def test_the_audit_trail_cannot_be_truncated(rows):
-    with pytest.raises(IntegrityError, match="audit_event_append_only"):
-        execute("TRUNCATE billing_auditevent", [])
+@pytest.mark.parametrize(
+    ("model", "rule"),
+    [
+        (AuditEvent, "audit_event_append_only"),
+        (AuditHead, "audit_head_never_deleted"),
+        (AuditCheckpoint, "audit_checkpoint_never_deleted"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_the_audit_trail_cannot_be_truncated(rows, model, rule):
+    with pytest.raises(IntegrityError, match=rule):
+        execute(f"TRUNCATE {model._meta.db_table}", [])
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"sequence": 0},
+        {"mac": "f"},
+        {"seal": "f"},
+        {"sequence": 2, "stream": "x"},
+        {"sequence": 2, "id": 999},
+    ],
+)
+def test_an_audit_head_only_rises(rows, values):
+    with pytest.raises(IntegrityError, match="audit_head_only_rises"):
+        update(rows[AuditHead], **values)
+    update(rows[AuditHead], sequence=2, mac="m", seal="s")
+
+
+@pytest.mark.parametrize(
+    ("age", "covered_to", "leaves"),
+    [(366, 1, True), (364, 1, False), (366, 0, False), (366, None, False), (4000, 7, True)],
+)
+def test_a_link_leaves_only_when_it_is_a_year_old_and_a_checkpoint_stands_for_it(
+    rows, age, covered_to, leaves
+):
+    with transaction.atomic():
+        link = audit.record("old", "test", by="system", at=timezone.now() - timedelta(days=age))
+    if covered_to is not None:
+        AuditCheckpoint.objects.create(
+            stream="old", sequence=covered_to, mac="m", removed=1, made_at=NOON, seal="s"
+        )
+    delete = "DELETE FROM billing_auditevent WHERE id = %s"
+    if leaves:
+        execute(delete, [link.pk])
+    else:
+        with pytest.raises(IntegrityError, match="audit_event_append_only"):
+            execute(delete, [link.pk])
+    assert AuditEvent.objects.filter(pk=link.pk).exists() is not leaves
 
 
 def test_an_accepted_record_stays_accepted(rows):
@@ -392,7 +491,10 @@ CONSTRAINTS: dict[str, tuple[Model, str, dict[str, Any]]] = {
     "submission_line_once_per_record": (SubmissionLine, "insert", {}),
     "marketplace_event_stored_once": (MarketplaceEvent, "insert", {}),
     "effect_owed_once_per_cause": (Effect, "insert", {}),
+    "join_request_one_open_per_person": (JoinRequest, "insert", {}),
+    "join_request_answered_by_somebody": (JoinRequest, "update", {"is_approved": True}),
     "audit_event_sequence_once_per_stream": (AuditEvent, "insert", {}),
+    "audit_checkpoint_once_per_stream_and_link": (AuditCheckpoint, "insert", {}),
 }  # fmt: skip
 
 
@@ -522,7 +624,7 @@ def test_every_trigger_has_its_case():
         ("metering_record_in_doubt_is_not_given_up", "UPDATE"),
     }
     tested |= {("metering_record_of_a_whole_hour", "INSERT"), ("usage_event_in_its_own_record", "UPDATE")}
-    tested |= {("metering_record_under_one_identity", "INSERT")}
+    tested |= {("metering_record_under_one_identity", "INSERT"), ("audit_head_only_rises", "UPDATE")}
     assert {(trigger.rule, trigger.operation) for trigger in triggers.TRIGGERS} == tested
 
 
