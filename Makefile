@@ -7,7 +7,7 @@ BIN := .venv/bin
 CLEAN_ENV := env -i PATH="$(PATH)" HOME="$(HOME)" TERM="$(TERM)"
 DEMO_ENV := $(CLEAN_ENV) ENV_FILE= DEBUG=true DATA_DIR=.demo
 
-.PHONY: demo run test prove lint check-deploy format bench pins help clean
+.PHONY: demo run test prove lint check-deploy format messages bench screenshots pins help clean
 
 demo: .venv/runtime  ## play a purchase until AWS's invoice; EXIT=1 stops after the table
 	@$(DEMO_ENV) $(BIN)/python manage.py demo --web-port=$(WEB_PORT) --simulator-port=$(SIMULATOR_PORT) $(if $(EXIT),--exit)
@@ -35,8 +35,19 @@ check-deploy: .venv/dev  ## Django's own production checks, on settings as in pr
 format: .venv/dev  ## let ruff mend what it can
 	$(BIN)/ruff check --fix . ; $(BIN)/ruff format .
 
+# What is said to people. The tests and the tools for sellers' own machines speak English.
+MAKEMESSAGES := makemessages --locale=ko --no-wrap --add-location=file --no-obsolete \
+  --ignore=tests --ignore=simulator --ignore=demo --ignore=commands --ignore=test_*.py --ignore=docs --ignore=deploy
+
+messages: .venv/dev  ## gather what is said to people for translation, and compile it; needs gettext
+	$(CLEAN_ENV) ENV_FILE= DEBUG=true DATA_DIR=.demo $(BIN)/python manage.py $(MAKEMESSAGES)
+	$(CLEAN_ENV) ENV_FILE= DEBUG=true DATA_DIR=.demo $(BIN)/python manage.py compilemessages --ignore=.venv
+
 bench: .venv/dev  ## each hot path beside its barest form, on PostgreSQL; QUICK=1 takes under two minutes, ONLY=gate measures one
 	$(BIN)/python -m tests.bench $(if $(QUICK),--quick) $(if $(ONLY),--only $(ONLY))
+
+screenshots: .venv/dev  ## every buyer page at two widths, light and dark, in screenshots/; ONLY=usage takes some
+	ONLY=$(ONLY) $(BIN)/python -m pytest -q -n 0 tests/screenshots.py
 
 pins: .venv/dev  ## compile requirements*.in for CPython 3.11 to 3.13
 	for name in requirements requirements-dev; do \

@@ -28,12 +28,11 @@ class Buyer:
         self.page.get_by_role("button", name="Subscribe").click()
         with self.page.expect_response(re.compile("/marketplace/register/")) as arrival:
             self.page.get_by_role("button", name="Set up your account").click()
-        assert arrival.value.status == 303
+        assert arrival.value.status == 303, arrival.value.text()
         expect(self.page).to_have_url(f"{self.site}/marketplace/welcome/")
         expect(self.page.get_by_role("main")).to_contain_text(account[-4:])
 
     def sign_up(self, email: str) -> None:
-        self.page.get_by_role("button", name="Create an account").click()
         self.page.get_by_label("Email").fill(email)
         self.page.get_by_label("Password", exact=True).fill(PASSWORD)
         self.page.get_by_role("button", name="Create account").click()
@@ -43,6 +42,9 @@ class Buyer:
 
     def sign_in(self, email: str) -> None:
         self.page.goto(f"{self.site}/accounts/login/")
+        self.type_credentials(email)
+
+    def type_credentials(self, email: str) -> None:
         self.page.get_by_label("Email").fill(email)
         self.page.get_by_label("Password", exact=True).fill(PASSWORD)
         self.page.get_by_role("main").get_by_role("button", name="Sign in", exact=True).click()
