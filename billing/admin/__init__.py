@@ -1,14 +1,30 @@
 """The operators' console: what came from AWS, what went there, and why. Importing it registers all."""
 
-from billing.admin import catalog, customers, entitlements, inbox, ledger, people, submissions, trail, usage
+from billing.admin import (
+    catalog,
+    customers,
+    entitlements,
+    inbox,
+    jobs,
+    ledger,
+    people,
+    reconciliation,
+    submissions,
+    trail,
+    usage,
+)
+from billing.admin.actions import results
 
 __all__ = [
     "catalog",
     "customers",
     "entitlements",
     "inbox",
+    "jobs",
     "ledger",
     "people",
+    "reconciliation",
+    "results",
     "submissions",
     "trail",
     "usage",

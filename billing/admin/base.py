@@ -13,13 +13,13 @@ from django.http import HttpRequest
 from unfold.paginator import InfinitePaginator
 
 from billing.admin import search
-from billing.admin.columns import EMPTY, Column
-from billing.admin.panels import WithPanels
+from billing.admin.columns import EMPTY, Column, Words
+from billing.admin.exporting import WithExport
 
 Field = str | Column
 
 
-class OperatorAdmin(WithPanels):
+class OperatorAdmin(WithExport):
     """A list that never counts and sorts by its key alone, unless it is known to stay short."""
 
     paginator: ClassVar[type[Paginator]] = InfinitePaginator
@@ -57,8 +57,8 @@ class ReadOnlyAdmin(OperatorAdmin):
     """Rows that came from AWS, went to AWS, or prove either: to be looked at."""
 
     # What a page shows, title by title: names of fields, and columns, one or several to a row.
-    sections: ClassVar[Mapping[str, tuple[Field | tuple[Field, ...], ...]]] = {}
-    folded: ClassVar[tuple[str, ...]] = ()
+    sections: ClassVar[Mapping[Words, tuple[Field | tuple[Field, ...], ...]]] = {}
+    folded: ClassVar[tuple[Words, ...]] = ()
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -8,7 +8,9 @@ from django import forms
 from django.contrib import admin
 from django.core.paginator import Paginator
 from django.http import HttpRequest
+from django.utils.translation import gettext_lazy as _
 
+from billing.admin.actions.attached import WithRepairs
 from billing.admin.base import OperatorAdmin
 from billing.admin.columns import link, list_url
 from billing.admin.panels import Panel, panel
@@ -25,12 +27,13 @@ class _CatalogAdmin(OperatorAdmin):
 
 
 @admin.register(Product, site=admin_site)
-class ProductAdmin(_CatalogAdmin):
+class ProductAdmin(WithRepairs, _CatalogAdmin):  # type: ignore[misc]  # unfold's own mixins differ
+    repairs = ("walk_product",)
     list_display = ("title", "code", "product_id", "pricing")
     list_filter = ("pricing",)
     ordering = ("title", "pk")
     search_fields = ("code__exact", "product_id__exact")
-    search_help_text = "Product code or prod-… id"
+    search_help_text = _("Product code or prod-… id")
     fields = ("title", "code", "product_id", "pricing")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Product | None = None) -> tuple[str, ...]:
@@ -40,14 +43,14 @@ class ProductAdmin(_CatalogAdmin):
     def panels(self, request: HttpRequest, row: Product) -> list[Panel]:
         return [
             panel(
-                "Dimensions",
+                _("Dimensions"),
                 row.dimensions.select_related("included_by"),
                 {
-                    "API name": lambda dimension: link(dimension, dimension.key),
-                    "Label": lambda dimension: dimension.label,
-                    "Unit": lambda dimension: dimension.unit,
-                    "Kind": lambda dimension: dimension.get_kind_display(),
-                    "Included by": lambda dimension: link(dimension.included_by),
+                    _("API name"): lambda dimension: link(dimension, dimension.key),
+                    _("Label"): lambda dimension: dimension.label,
+                    _("Unit"): lambda dimension: dimension.unit,
+                    _("Kind"): lambda dimension: dimension.get_kind_display(),
+                    _("Included by"): lambda dimension: link(dimension.included_by),
                 },
                 more=list_url(Dimension, product=row.pk),
             )
@@ -60,7 +63,7 @@ class DimensionForm(forms.ModelForm):
         included_by = cleaned.get("included_by")
         product = cleaned.get("product") or getattr(self.instance, "product", None)
         if included_by is not None and included_by.product != product:
-            self.add_error("included_by", "An allowance comes from a dimension of the same product.")
+            self.add_error("included_by", _("An allowance comes from a dimension of the same product."))
         return cleaned
 
 
@@ -72,7 +75,7 @@ class DimensionAdmin(_CatalogAdmin):
     list_filter = ("kind", "product")
     ordering = ("product", "kind", "key")
     search_fields = ("key__exact",)
-    search_help_text = "API name"
+    search_help_text = _("API name")
     fields = ("product", "key", "label", "unit", "kind", "included_by", "allowance_period")
 
     def get_readonly_fields(self, request: HttpRequest, obj: Dimension | None = None) -> tuple[str, ...]:

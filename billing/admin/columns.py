@@ -5,19 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from functools import lru_cache
+from typing import Any, cast
 
 from django.contrib import admin
 from django.db import models
 from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.http import urlencode
 from django.utils.safestring import SafeString
+from django.utils.translation import gettext_lazy
 
 from billing.models import Agreement
 
 Column = Callable[[Any], str]
+Words = str | Promise
 
 EMPTY = "–"
 # What naming a purchase takes, from the agreement.
@@ -78,6 +82,7 @@ def dotted(text: str, colour: str, row: models.Model | None = None) -> str:
     return format_html("<span>{}{}</span>", dot, link(row, text) if row is not None else text)
 
 
+@lru_cache(maxsize=1024)  # a list shows the same few a hundred times
 def label(text: str, tone: str = "") -> SafeString:
     """A coloured word; what stands in brackets is its title. Tones: success, info, warning, danger."""
     word = text.partition(" (")[0]
@@ -91,49 +96,70 @@ def block(text: str) -> str:
     return format_html('<pre class="whitespace-pre-wrap break-words text-xs font-mono">{}</pre>', text)
 
 
-def when(name: str, description: str = "") -> Column:
+def when(name: str, description: Words = "") -> Column:
     return _column(name, description, lambda row: instant(_follow(row, name)))
 
 
-def quantity(name: str, description: str = "") -> Column:
-    return _column(name, description, lambda row: plain(_follow(row, name)))
+def quantity(name: str, description: Words = "") -> Column:
+    return _column(name, description, lambda row: unbroken(plain(_follow(row, name))))
 
 
-def linked(name: str, description: str = "") -> Column:
+def linked(name: str, description: Words = "") -> Column:
     """The row that a foreign key points to, as a link. A list must select it: see ``list_select_related``."""
     return _column(name, description, lambda row: link(_follow(row, name)))
 
 
 def bought(name: str = "agreement") -> Column:
     """An agreement, by buyer and product, as a link. A list must select those: see PURCHASE."""
-    return _column(name, "", lambda row: link(agreement := _follow(row, name), purchase(agreement)))
+    return _column(
+        name,
+        gettext_lazy("agreement"),
+        lambda row: link(agreement := _follow(row, name), purchase(agreement)),
+    )
 
 
-def text(name: str, description: str) -> Column:
+def text(name: str, description: Words) -> Column:
     """A field under another name than its column's."""
-    return _column(name, description, lambda row: str(_follow(row, name) or EMPTY))
+    return _column(name, description, lambda row: _in_words(_follow(row, name)))
 
 
-def badge(name: str, tones: Mapping[str, str], description: str = "") -> Column:
+def choice(name: str, description: Words) -> Column:
+    """A field with choices, in words."""
+    return _column(name, description, lambda row: str(getattr(row, f"get_{name}_display")() or EMPTY))
+
+
+def yes_no(name: str, description: Words) -> Column:
+    """A field that is true, false, or not known."""
+    words = {True: gettext_lazy("Yes"), False: gettext_lazy("No"), None: EMPTY}
+    return _column(name, description, lambda row: str(words[_follow(row, name)]))
+
+
+def badge(name: str, tones: Mapping[str, str], description: Words = "") -> Column:
     """A field with choices, in the colour of its value."""
     return _column(
         name,
         description,
-        lambda row: label(getattr(row, f"get_{name}_display")(), tones.get(_follow(row, name), "")),
+        lambda row: label(str(getattr(row, f"get_{name}_display")()), tones.get(_follow(row, name), "")),
     )
 
 
-def text_block(name: str, description: str = "") -> Column:
+def text_block(name: str, description: Words = "") -> Column:
     return _column(name, description, lambda row: block(_follow(row, name)))
 
 
-def _column(name: str, description: str, show: Column) -> Column:
-    @admin.display(description=description or name.rpartition("__")[2].replace("_", " "), ordering=name)
+def _column(name: str, description: Words, show: Column) -> Column:
+    @admin.display(
+        description=cast(str, description) or name.rpartition("__")[2].replace("_", " "), ordering=name
+    )
     def column(row: Any) -> str:
         return show(row)
 
     column.__name__ = name
     return column
+
+
+def _in_words(value: Any) -> str:
+    return EMPTY if value is None or value == "" else str(value)
 
 
 def _follow(row: Any, name: str) -> Any:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.utils.translation import gettext_lazy as _
 
 from billing.admin.base import ReadOnlyAdmin
-from billing.admin.columns import bought, when
+from billing.admin.columns import bought, text, when
+from billing.admin.filters import Between
 from billing.admin.site import admin_site
 from billing.models import Entitlement
 
 
-@admin.display(description="value")
+@admin.display(description=_("value"))
 def _value(row: Entitlement) -> str:
     return str(row.value)
 
@@ -18,24 +20,24 @@ def _value(row: Entitlement) -> str:
 @admin.register(Entitlement, site=admin_site)
 class EntitlementAdmin(ReadOnlyAdmin):
     list_display = (
-        "dimension_key",
+        text("dimension_key", _("dimension")),
         _value,
         bought(),
-        when("valid_from", "from"),
-        when("valid_to", "until"),
-        when("expires_at", "expires"),
-        "opened_because",
+        when("valid_from", _("from")),
+        when("valid_to", _("until")),
+        when("expires_at", _("expires")),
+        text("opened_because", _("opened because")),
     )
     list_select_related = ("agreement__product", "agreement__customer", "agreement__organization")
-    list_filter = (("valid_to", admin.EmptyFieldListFilter), "agreement__product", "expires_at")
+    list_filter = (("valid_to", admin.EmptyFieldListFilter), "agreement__product", ("expires_at", Between))
     search_agreement = "agreement"
-    search_fields = ("agreement__license_id__exact",)
-    search_help_text = "AWS account, license, agreement id, or a member's e-mail"
+    search_help_text = _("AWS account, license, agreement id, organization or e-mail")
+    export_more = ("string_value", "agreement__license_id", "agreement__agreement_id")
     sections = {
         "": (
-            (bought(), "dimension_key"),
-            (_value, when("expires_at", "expires")),
-            (when("valid_from", "in force from"), when("valid_to", "in force until")),
-            ("opened_because", "closed_because"),
+            (bought(), text("dimension_key", _("dimension"))),
+            (_value, when("expires_at", _("expires"))),
+            (when("valid_from", _("in force from")), when("valid_to", _("in force until"))),
+            (text("opened_because", _("opened because")), text("closed_because", _("closed because"))),
         ),
     }

@@ -6,52 +6,65 @@ import json
 
 from django.contrib import admin
 from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
 
+from billing.admin.actions.attached import WithRepairs
 from billing.admin.base import ReadOnlyAdmin
-from billing.admin.columns import badge, block, bought, text, text_block, when
+from billing.admin.columns import badge, block, bought, choice, text, text_block, when
+from billing.admin.filters import Between
 from billing.admin.site import admin_site
 from billing.admin.tones import EFFECT_STATE, EVENT_CHANNEL, EVENT_STATE
 from billing.models import Effect, MarketplaceEvent
 
 
-@admin.display(description="payload")
+@admin.display(description=_("payload"))
 def _payload(row: MarketplaceEvent) -> str:
     return block(json.dumps(row.payload, indent=2, sort_keys=True, ensure_ascii=False))
 
 
 @admin.register(MarketplaceEvent, site=admin_site)
-class MarketplaceEventAdmin(ReadOnlyAdmin):
+class MarketplaceEventAdmin(WithRepairs, ReadOnlyAdmin):  # type: ignore[misc]  # unfold's own mixins differ
+    repairs = ("replay",)
     list_display = (
-        when("occurred_at", "at"),
-        "kind",
-        badge("channel", EVENT_CHANNEL),
+        when("occurred_at", _("at")),
+        text("kind", _("event")),
+        badge("channel", EVENT_CHANNEL, _("channel")),
         bought(),
-        badge("state", EVENT_STATE),
-        "error",
-        when("received_at", "received"),
+        badge("state", EVENT_STATE, _("state")),
+        text("error", _("error")),
+        when("received_at", _("received")),
     )
     list_select_related = ("agreement__product", "agreement__customer", "agreement__organization")
-    list_filter = ("state", "channel", "agreement__product", "occurred_at", "received_at")
+    list_filter = (
+        "state",
+        "channel",
+        "agreement__product",
+        ("occurred_at", Between),
+        ("received_at", Between),
+    )
     search_agreement = "agreement"
     search_fields = ("source_id__exact",)
-    search_help_text = "AWS's event or message id, AWS account, license, agreement id, or a member's e-mail"
+    export_more = ("error",)
+    search_help_text = _(
+        "AWS's event or message id, AWS account, license, agreement id, organization or e-mail"
+    )
     sections = {
         "": (
-            ("kind", bought()),
-            (when("occurred_at", "at"), when("received_at", "received")),
-            ("channel", "source_id"),
-            ("state", when("alarmed_at", "people were told that it waits")),
-            ("attempts", when("next_attempt_at", "next attempt")),
-            text_block("error"),
+            (text("kind", _("event")), bought()),
+            (when("occurred_at", _("at")), when("received_at", _("received"))),
+            (choice("channel", _("channel")), text("source_id", _("id at AWS"))),
+            (choice("state", _("state")), when("alarmed_at", _("people were told that it waits"))),
+            (text("attempts", _("attempts")), when("next_attempt_at", _("next attempt"))),
+            text_block("error", _("error")),
         ),
-        "The purchase that it names": (
-            (text("license_id", "license"), text("aws_agreement_id", "agreement id")),
-            text("customer_identifier", "legacy customer identifier"),
+        _("The purchase that it names"): (
+            (text("license_id", _("license")), text("aws_agreement_id", _("agreement id"))),
+            text("customer_identifier", _("legacy customer identifier")),
         ),
-        "As understood": (_payload,),
-        "As received": (text_block("body"),),
+        _("As understood"): (_payload,),
+        _("As received"): (text_block("body", _("body")),),
     }
-    folded = ("As understood", "As received")
+    folded = (_("As understood"), _("As received"))
 
     def search_by(self, term: str) -> Q:
         # Of events that wait for their purchase these columns are indexed; the others are found through it.
@@ -62,28 +75,28 @@ class MarketplaceEventAdmin(ReadOnlyAdmin):
 @admin.register(Effect, site=admin_site)
 class EffectAdmin(ReadOnlyAdmin):
     list_display = (
-        when("due_at", "due"),
-        "kind",
+        when("due_at", _("due")),
+        choice("kind", _("what")),
         bought(),
-        badge("state", EFFECT_STATE),
-        "attempts",
-        "outcome",
-        "error",
-        when("done_at", "done"),
+        badge("state", EFFECT_STATE, _("state")),
+        text("attempts", _("attempts")),
+        text("outcome", _("outcome")),
+        text("error", _("error")),
+        when("done_at", _("done")),
     )
     list_select_related = ("agreement__product", "agreement__customer", "agreement__organization")
-    list_filter = ("state", "kind", "due_at")
+    list_filter = ("state", "kind", ("due_at", Between))
     search_agreement = "agreement"
-    search_fields = ("agreement__license_id__exact",)
-    search_help_text = "AWS account, license, agreement id, or a member's e-mail"
+    search_help_text = _("AWS account, license, agreement id, organization or e-mail")
+    export_more = ("agreement__license_id", "agreement__agreement_id", "error")
     sections = {
         "": (
-            ("kind", bought()),
-            ("state", "attempts"),
-            (when("due_at", "due"), when("done_at", "done")),
-            (when("caused_at", "caused at"), when("created_at", "owed since")),
-            "cause",
-            "outcome",
-            text_block("error"),
+            (choice("kind", _("what")), bought()),
+            (choice("state", _("state")), text("attempts", _("attempts"))),
+            (when("due_at", _("due")), when("done_at", _("done"))),
+            (when("caused_at", _("caused at")), when("created_at", _("owed since"))),
+            text("cause", _("because of")),
+            text("outcome", _("outcome")),
+            text_block("error", _("error")),
         ),
     }

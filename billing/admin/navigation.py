@@ -8,55 +8,74 @@ from django.contrib.auth.models import Group
 from django.db.models import Model
 from django.http import HttpRequest
 from django.urls import reverse
+from django.utils.functional import Promise
+from django.utils.text import capfirst
+from django.utils.translation import gettext_lazy as _
 
 from accounts.models import Invitation, Membership, Organization, User
 from billing import models
+from billing.admin import reconciliation
 from billing.admin.columns import list_url
 from billing.admin.site import admin_site
 
-_GROUPS: tuple[tuple[str, tuple[tuple[type[Model], str, str], ...]], ...] = (
+_LEDGER = _("Ledger")
+# By model and icon. A list is called as its model is, here and on its page.
+_GROUPS: tuple[tuple[Promise, tuple[tuple[type[Model], str], ...]], ...] = (
     (
-        "Purchases",
+        _("Purchases"),
         (
-            (models.Agreement, "Agreements", "contract"),
-            (models.MarketplaceCustomer, "AWS accounts", "badge"),
-            (models.Registration, "Arrivals", "login"),
-            (models.Entitlement, "Entitlements", "verified"),
+            (models.Agreement, "contract"),
+            (models.MarketplaceCustomer, "badge"),
+            (models.Registration, "login"),
+            (models.JoinRequest, "group_add"),
+            (models.AgreementMove, "move_up"),
+            (models.Entitlement, "verified"),
         ),
     ),
     (
-        "Ledger",
+        _LEDGER,
         (
-            (models.UsageEvent, "Usage", "data_usage"),
-            (models.MeteringRecord, "Metering records", "receipt_long"),
-            (models.Submission, "Submissions", "send"),
-            (models.SubmissionLine, "AWS's answers", "fact_check"),
+            (models.UsageEvent, "data_usage"),
+            (models.MeteringRecord, "receipt_long"),
+            (models.Submission, "send"),
+            (models.SubmissionLine, "fact_check"),
+            (models.UsageReport, "description"),
+            (models.UsageReportLine, "list_alt"),
         ),
     ),
     (
-        "Events and audit",
+        _("Events and jobs"),
         (
-            (models.MarketplaceEvent, "Inbox", "inbox"),
-            (models.Effect, "Effects", "bolt"),
-            (models.AuditEvent, "Audit trail", "history"),
-            (models.Lease, "Leases", "lock_clock"),
+            (models.MarketplaceEvent, "inbox"),
+            (models.OperatorTask, "build"),
+            (models.Effect, "bolt"),
+            (models.JobRun, "schedule"),
+            (models.Lease, "lock_clock"),
         ),
     ),
     (
-        "Catalog",
+        _("Audit"),
         (
-            (models.Product, "Products", "storefront"),
-            (models.Dimension, "Dimensions", "straighten"),
+            (models.AuditEvent, "history"),
+            (models.AuditHead, "link"),
+            (models.AuditCheckpoint, "archive"),
         ),
     ),
     (
-        "People",
+        _("Catalog"),
         (
-            (Organization, "Organizations", "groups"),
-            (User, "Users", "person"),
-            (Membership, "Memberships", "badge"),
-            (Invitation, "Invitations", "mail"),
-            (Group, "Staff groups", "shield_person"),
+            (models.Product, "storefront"),
+            (models.Dimension, "straighten"),
+        ),
+    ),
+    (
+        _("People"),
+        (
+            (Organization, "groups"),
+            (User, "person"),
+            (Membership, "badge"),
+            (Invitation, "mail"),
+            (Group, "shield_person"),
         ),
     ),
 )
@@ -65,14 +84,17 @@ _GROUPS: tuple[tuple[str, tuple[tuple[type[Model], str, str], ...]], ...] = (
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
     """What ``request``'s user may see, as unfold wants it."""
     groups: list[dict[str, Any]] = [
-        {"items": [{"title": "Front page", "icon": "monitor_heart", "link": reverse("admin:index")}]}
+        {"items": [{"title": _("Front page"), "icon": "monitor_heart", "link": reverse("admin:index")}]}
     ]
     for title, entries in _GROUPS:
         items = [
-            {"title": name, "icon": icon, "link": list_url(model)}
-            for model, name, icon in entries
+            {"title": capfirst(model._meta.verbose_name_plural), "icon": icon, "link": list_url(model)}
+            for model, icon in entries
             if admin_site.get_model_admin(model).has_view_permission(request)
         ]
+        if items and title == _LEDGER and reconciliation.may_look(request):
+            url = reverse("admin:billing_reconciliation")
+            items.insert(0, {"title": _("Reconciliation"), "icon": "balance", "link": url})
         if items:
             groups.append({"title": title, "items": items})
     return groups

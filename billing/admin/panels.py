@@ -1,4 +1,4 @@
-"""What hangs on a row, below its fields: short tables, each with a link to its whole list."""
+"""What hangs on a row, below its fields: short tables with links to their lists, charts, raw texts."""
 
 from __future__ import annotations
 
@@ -8,27 +8,45 @@ from typing import Any
 
 from django.db.models import QuerySet
 from django.http import HttpRequest, HttpResponse
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
 from unfold.admin import ModelAdmin
 
+from billing.admin.charts import Chart
+
 _NEWEST = 10
+
+Words = str | Promise
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """A text as it came or went, shown when it is asked for."""
+
+    title: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    title: str
-    table: dict[str, Any]  # unfold's table component: headers and rows
+    title: Words
+    table: dict[str, Any] | None  # unfold's table component: headers and rows
     more: str = ""  # where the rest of it is
-    more_text: str = ""
+    more_text: Words = ""
     anchor: str = ""
+    note: Words = ""
+    chart: Chart | None = None
+    folds: tuple[Fold, ...] = ()
 
 
 def panel(
-    title: str, rows: QuerySet[Any], columns: Mapping[str, Callable[[Any], object]], *, more: str
+    title: Words, rows: QuerySet[Any], columns: Mapping[Any, Callable[[Any], object]], *, more: str
 ) -> Panel:
     """The first rows of ``rows``, never counted: a ledger may hold thousands of them."""
     found = list(rows[: _NEWEST + 1])
     shown = [[show(row) for show in columns.values()] for row in found[:_NEWEST]]
-    more_text = f"The first {_NEWEST} are here: see all" if len(found) > _NEWEST else "As a list"
+    is_cut = len(found) > _NEWEST
+    more_text = _("The first %(rows)s are here: see all") % {"rows": _NEWEST} if is_cut else _("As a list")
     return Panel(title, {"headers": list(columns), "rows": shown}, more, more_text)
 
 

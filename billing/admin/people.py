@@ -6,88 +6,95 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.contrib.admin.utils import unquote
 from django.contrib.auth.models import Group
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Model, Q, QuerySet
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 from accounts import admin as people
 from accounts.models import Invitation, Membership, Organization, User
-from billing import audit
-from billing.admin import panels_of
+from billing import audit, groups
+from billing.admin import panels_of, search
 from billing.admin.base import ReadOnlyAdmin
-from billing.admin.columns import linked, list_url, when
-from billing.admin.panels import Panel, WithPanels
+from billing.admin.columns import choice, linked, list_url, text, when
+from billing.admin.exporting import WithExport
+from billing.admin.filters import Between
+from billing.admin.panels import Panel
 from billing.admin.site import admin_site
 from billing.models import Agreement, UsageEvent
 
-# The fields that decide what a person may do.
-_ACCESS = ("is_active", "is_staff", "is_superuser", "groups", "user_permissions")
 
-
-def _record(request: HttpRequest, action: str, **ids: Any) -> None:
-    assert isinstance(request.user, User)
-    audit.record(audit.STAFF, action, by=request.user, at=timezone.now(), **ids)
+def _may_govern(request: HttpRequest) -> bool:
+    """The owners' group may, as superusers may: billing.groups."""
+    return isinstance(request.user, User) and request.user.has_perm("billing.manage_staff")
 
 
 @admin.register(User, site=admin_site)
-class UserAdmin(people.UserAdmin):
-    """What staff do to a person's access is in the trail, or is not done."""
+class UserAdmin(WithExport, people.UserAdmin):  # type: ignore[misc]  # as organizations
+    """What staff do to a person's access is in the trail (billing.staff), or is not done."""
+
+    export_fields = (
+        "id",
+        "email",
+        "name",
+        "is_active",
+        "is_staff",
+        "is_superuser",
+        "date_joined",
+        "last_login",
+        "closed_at",
+    )
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[User], search_term: str
+    ) -> tuple[QuerySet[User], bool]:
+        term = search_term.strip()
+        # Addresses are in lower case, and indexed so.
+        return queryset.filter(Q(email__startswith=term.lower()) | Q(name__istartswith=term)), False
+
+    def may_govern(self, request: HttpRequest) -> bool:
+        return _may_govern(request)
 
     def user_change_password(self, request: HttpRequest, id: str, form_url: str = "") -> HttpResponse:
-        key = unquote(id)
         with transaction.atomic():
-            before = self.get_object(request, key)
-            response = super().user_change_password(request, id, form_url)
-            after = self.get_object(request, key)
-            if before is not None and after is not None and before.password != after.password:
-                _record(request, "password_set", user=after.pk)
-        return response
+            return super().user_change_password(request, id, form_url)
 
     def save_related(self, request: HttpRequest, form: forms.ModelForm, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
-        user = form.instance
         if not change:
-            _record(request, "account_made", user=user.pk)
-            return
-        changed = [name for name in _ACCESS if name in form.changed_data]
-        if changed:
-            _record(request, "access_changed", user=user.pk, **{name: _of(user, name) for name in changed})
-
-
-def _of(user: User, name: str) -> Any:
-    if name in ("groups", "user_permissions"):
-        return sorted(getattr(user, name).values_list("pk", flat=True))
-    return getattr(user, name)
+            assert isinstance(request.user, User)
+            made = form.instance.pk
+            audit.record(audit.STAFF, "account_made", by=request.user, at=timezone.now(), user=made)
 
 
 @admin.register(Group, site=admin_site)
-class GroupAdmin(people.GroupAdmin):
-    """A group is what its members may do: as much in the trail as theirs."""
+class GroupAdmin(WithExport, people.GroupAdmin):  # type: ignore[misc]  # as organizations
+    """A group is what its members may do: as much in the trail as theirs. Ours are as billing.groups says."""
 
-    def save_related(self, request: HttpRequest, form: forms.ModelForm, formsets: Any, change: bool) -> None:
-        super().save_related(request, form, formsets, change)
-        if "permissions" in form.changed_data:
-            group = form.instance
-            held = sorted(group.permissions.values_list("pk", flat=True))
-            _record(request, "group_changed", group=group.pk, permissions=held)
+    def may_govern(self, request: HttpRequest) -> bool:
+        return _may_govern(request)
 
-    def delete_model(self, request: HttpRequest, obj: Group) -> None:
-        with transaction.atomic():
-            _record(request, "group_deleted", group=obj.pk)
-            super().delete_model(request, obj)
+    def has_change_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return not self._is_ours(obj) and super().has_change_permission(request, obj)
 
-    def delete_queryset(self, request: HttpRequest, queryset: QuerySet[Group]) -> None:
-        with transaction.atomic():
-            for group in queryset:
-                _record(request, "group_deleted", group=group.pk)
-            super().delete_queryset(request, queryset)
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return not self._is_ours(obj) and super().has_delete_permission(request, obj)
+
+    def _is_ours(self, row: Model | None) -> bool:
+        return isinstance(row, Group) and groups.is_ours(row)
 
 
 @admin.register(Organization, site=admin_site)
-class OrganizationAdmin(WithPanels, people.OrganizationAdmin):  # type: ignore[misc]  # unfold's own mixins differ
+class OrganizationAdmin(WithExport, people.OrganizationAdmin):  # type: ignore[misc]  # unfold's own mixins differ
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Organization], search_term: str
+    ) -> tuple[QuerySet[Organization], bool]:
+        term = search_term.strip()
+        found = Q(slug=term.lower()) | Q(name__istartswith=term) | Q(pk__in=search.organizations(term))
+        return (queryset.filter(found) if term else queryset), False
+
     def panels(self, request: HttpRequest, row: Organization) -> list[Panel]:
         return [
             panels_of.agreements(row.agreements.all(), more=list_url(Agreement, organization=row.pk)),
@@ -99,13 +106,21 @@ class OrganizationAdmin(WithPanels, people.OrganizationAdmin):  # type: ignore[m
 class MembershipAdmin(ReadOnlyAdmin):
     """The rules of who may leave and who may lead are accounts.organizations': here they are seen."""
 
-    list_display = (when("created_at", "since"), linked("user"), linked("organization"), "role")
+    list_display = (
+        when("created_at", _("since")),
+        linked("user", _("user")),
+        linked("organization", _("organization")),
+        "role",
+    )
     list_select_related = ("user", "organization")
-    list_filter = ("role", "created_at")
+    list_filter = ("role", ("created_at", Between))
     search_fields = ("user__email__exact", "organization__slug__exact")
-    search_help_text = "E-mail, or the organization's address"
+    search_help_text = _("E-mail, or the organization's address")
     sections = {
-        "": ((linked("user"), linked("organization")), ("role", when("created_at", "since"))),
+        "": (
+            (linked("user", _("user")), linked("organization", _("organization"))),
+            (choice("role", _("role")), when("created_at", _("since"))),
+        ),
     }
 
 
@@ -113,24 +128,38 @@ class MembershipAdmin(ReadOnlyAdmin):
 class InvitationAdmin(ReadOnlyAdmin):
     """Sent and revoked by the workspace's own people: here they are seen."""
 
-    list_display = (
-        when("created_at", "invited"),
+    export_fields = (
+        "id",
+        "organization_id",
         "email",
-        linked("organization"),
         "role",
-        when("expires_at", "expires"),
-        when("accepted_at", "accepted"),
-        when("revoked_at", "revoked"),
+        "created_at",
+        "expires_at",
+        "accepted_at",
+        "revoked_at",
+    )
+
+    list_display = (
+        when("created_at", _("invited")),
+        text("email", _("e-mail")),
+        linked("organization", _("organization")),
+        choice("role", _("role")),
+        when("expires_at", _("expires")),
+        when("accepted_at", _("accepted")),
+        when("revoked_at", _("revoked")),
     )
     list_select_related = ("organization",)
-    list_filter = ("role", "created_at")
+    list_filter = ("role", ("created_at", Between))
     search_fields = ("email__exact", "organization__slug__exact")
-    search_help_text = "E-mail, or the organization's address"
+    search_help_text = _("E-mail, or the organization's address")
     sections = {
-        "": (("email", "role"), (linked("organization"), linked("invited_by"))),
-        "Dates": (
-            (when("created_at", "invited"), when("expires_at", "expires")),
-            (when("accepted_at", "accepted"), linked("accepted_by")),
-            when("revoked_at", "revoked"),
+        "": (
+            ("email", "role"),
+            (linked("organization", _("organization")), linked("invited_by", _("invited by"))),
+        ),
+        _("Dates"): (
+            (when("created_at", _("invited")), when("expires_at", _("expires"))),
+            (when("accepted_at", _("accepted")), linked("accepted_by", _("accepted by"))),
+            when("revoked_at", _("revoked")),
         ),
     }

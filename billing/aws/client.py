@@ -204,6 +204,8 @@ class BotoMarketplace:
             "entitlement": ("marketplace-entitlement", GLOBAL_REGION),
             "agreement": ("marketplace-agreement", GLOBAL_REGION),
             "queue": ("sqs", GLOBAL_REGION),
+            "identity": ("sts", connection.metering_region),
+            "rule": ("events", GLOBAL_REGION),
         }[purpose]
         is_metering = purpose == "metering"
         # Metering gets one attempt: a hidden retry could answer for a call whose first try was accepted.

@@ -105,7 +105,9 @@ MEANINGS: dict[str, Meaning] = {
     "AccessDeniedException": Meaning(
         Scope.ACCOUNT,
         "The credentials may not make this call.",
-        "Allow aws-marketplace:ResolveCustomer, GetEntitlements and BatchMeterUsage, and sqs:ReceiveMessage.",
+        "Allow aws-marketplace:ResolveCustomer, GetEntitlements and BatchMeterUsage, and of the event queue"
+        " sqs:ReceiveMessage, DeleteMessage, ChangeMessageVisibility and GetQueueAttributes:"
+        " deploy/aws/marketplace.yaml.",
     ),
     "UnrecognizedClientException": Meaning(
         Scope.ACCOUNT, "AWS does not know the credentials.", "Check the access key and the assumed role."

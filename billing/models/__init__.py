@@ -9,12 +9,16 @@ from billing.models.fields import QuantityField
 from billing.models.jobs import JobRun, Lease
 from billing.models.joining import JoinRequest
 from billing.models.metering import MeteringRecord, Submission, SubmissionLine
+from billing.models.moves import AgreementMove
 from billing.models.operator_tasks import OperatorTask
 from billing.models.reconciliation import UsageReport, UsageReportLine
+from billing.models.retention import ArchivedUsageKey, UsageArchive, UsageArchiveTotal
 from billing.models.usage import UsageEvent
 
 __all__ = [
     "Agreement",
+    "AgreementMove",
+    "ArchivedUsageKey",
     "AuditCheckpoint",
     "AuditEvent",
     "AuditHead",
@@ -33,6 +37,8 @@ __all__ = [
     "Registration",
     "Submission",
     "SubmissionLine",
+    "UsageArchive",
+    "UsageArchiveTotal",
     "UsageEvent",
     "UsageReport",
     "UsageReportLine",

@@ -227,7 +227,7 @@ class Registration(models.Model):
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.PROTECT, null=True, related_name="marketplace_registrations"
     )
-    claimed_at = models.DateTimeField(null=True)
+    claimed_at = models.DateTimeField(null=True)  # when it was this arrival that set the purchase up
     # What the buyer said to the questions a fork adds to the onboarding form: name of the field -> answer.
     answers = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(default=timezone.now, editable=False)

@@ -171,8 +171,10 @@ class Pools:
         ).order_by("sequence")
         told = links.values_list("data", "occurred_at")
         known = _known((data.get("changes", {}).get(key), at) for data, at in told)
+        # The oldest links may have been exported and removed: what is known is known of the newest rows.
+        known = [(None, None)] * (len(rows) - len(known)) + known
         for number, row in enumerate(rows):
-            opened, closed = known[number] if number < len(known) else (None, None)
+            opened, closed = known[number]
             yield _Row(
                 _amount(row),
                 row.expires_at,

@@ -17,11 +17,15 @@ KINDS: Mapping[str, str] = {
     "misplaced_event": "a use stands in a record of another agreement or dimension, or is not billable",
     "state": "a record's state is not what AWS's answers make of it",
     "metered_twice": "an hour is accepted twice, also under license and product code",
+    "archived": "the archived use of a day is not that of its records",
     "equation": "recorded use is not included + billed by state + open + set aside",
     "not_on_invoice": "AWS accepted it, and the invoice does not have it",
     "not_in_ledger": "the invoice has it, and the ledger does not have it accepted",
     "differs_from_invoice": "ledger and invoice have different quantities",
     "billed_twice": "the invoice has the same hour more than once",
+    "archive_file": "a file of archived usage is missing or changed (verify_archive)",
+    "archive_totals": "a file's sums are not those that are kept of it (verify_archive)",
+    "archive_keys": "a key of archived usage is not kept, or its use is back (verify_archive)",
 }
 
 

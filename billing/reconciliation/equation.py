@@ -19,9 +19,18 @@ def check(account: Account) -> Iterator[Breach]:
         if uses.record is None:
             part = "open" if uses.disposition == "billable" else uses.disposition.replace("_", " ")
             parts[uses.dimension][part] += uses.millionths
+    torn = set()  # records of days that are not asked for as a whole: what is archived of those is no sum
+    for one in account.archived:
+        if account.span.has_whole(one.day):
+            recorded[one.dimension] += one.millionths
+            if one.disposition != "billable":
+                parts[one.dimension][one.disposition.replace("_", " ")] += one.millionths
+    for (_, day), records in account.archived_records().items():
+        if not account.span.has_whole(day):
+            torn |= {record.pk for record in records}
     for record in account.checked():
-        if record.state == "void":
-            continue  # its events are back among the others
+        if record.state == "void" or record.pk in torn:
+            continue  # the events of a void one are back among the others
         names[record.dimension_id] = record.dimension.key
         parts[record.dimension_id]["included"] += millionths(record.included)
         parts[record.dimension_id][f"billed {record.state}"] += millionths(record.quantity)

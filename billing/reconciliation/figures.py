@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 from billing.models import AuditEvent, MarketplaceEvent, MeteringRecord
 from billing.reconciliation import split
@@ -27,12 +27,15 @@ def check(account: Account) -> Iterator[Breach]:
         if uses.record is not None:
             tagged[uses.record][uses.tags] += uses.millionths
     yield from _misplaced(account)
+    yield from _archived(account)
+    archived = {record.pk for records in account.archived_records().values() for record in records}
     pools = Pools(account)
     for record in account.records:
         if record.hour not in account.span:
             pools.draw(record, millionths(record.included))  # not asked for: believed
             continue
-        used = sum(tagged[record.pk].values()) if record.state != "void" else millionths(record.used)
+        is_gone = record.state == "void" or record.pk in archived
+        used = millionths(record.used) if is_gone else sum(tagged[record.pk].values())
         yield from _amounts(account, record, used)
         yield from _covered(account, record, used, pools)
         yield from _frozen(account, record)
@@ -40,9 +43,32 @@ def check(account: Account) -> Iterator[Breach]:
             if tagged[record.pk]:
                 yield account.breach("used", record, "it is void, and still has events", expected="no events")
             continue
+        if record.pk in archived:
+            continue  # verify_archive asks the tags of its file
         wrong = split.wrong(record.wire_allocations, tagged[record.pk], millionths(record.quantity))
         if wrong:
             yield account.breach("allocations", record, wrong)
+
+
+def _archived(account: Account) -> Iterator[Breach]:
+    """What left of a day is what its records say that was used."""
+    names = {record.dimension_id: record.dimension.key for record in account.records}
+    left: dict[tuple[int, date], int] = defaultdict(int)
+    for one in account.archived:
+        if one.disposition == "billable" and account.span.has_whole(one.day):
+            left[one.dimension, one.day] += one.millionths
+    records = account.archived_records()
+    for (dimension, day), amount in left.items():
+        used = sum(millionths(record.used) for record in records[dimension, day])
+        if used != amount:
+            yield Breach(
+                "archived",
+                f"of {day} {plain(amount)} used are archived, its records without uses say {plain(used)}",
+                agreement=account.agreement.pk,
+                dimension=names.get(dimension, f"#{dimension}"),
+                expected=plain(amount),
+                found=plain(used),
+            )
 
 
 def _misplaced(account: Account) -> Iterator[Breach]:

@@ -6,15 +6,23 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime, time, timedelta
 from itertools import groupby
 from typing import Any, NamedTuple
 
 from django.db.models import BigIntegerField, Q, QuerySet, Sum, TextField
 from django.db.models.functions import Cast
 
-from billing.models import Agreement, Entitlement, MeteringRecord, SubmissionLine, UsageEvent
+from billing.models import (
+    Agreement,
+    Entitlement,
+    MeteringRecord,
+    SubmissionLine,
+    UsageArchiveTotal,
+    UsageEvent,
+)
 from billing.reconciliation.breach import Breach
+from billing.reconciliation.exact import millionths
 
 Tags = tuple[tuple[str, str], ...]
 _AT_ONCE = 2000
@@ -30,6 +38,11 @@ class Span:
     def __contains__(self, hour: datetime) -> bool:
         return (self.since is None or hour >= self.since) and (self.until is None or hour < self.until)
 
+    def has_whole(self, day: date) -> bool:
+        start = datetime.combine(day, time(), UTC)
+        is_begun = self.since is None or self.since <= start
+        return is_begun and (self.until is None or self.until >= start + timedelta(days=1))
+
     def holds(self, column: str) -> Q:
         """The same for a column of instants."""
         after = Q() if self.since is None else Q(**{f"{column}__gte": self.since})
@@ -43,6 +56,15 @@ class Uses(NamedTuple):
     record: int | None
     disposition: str
     tags: Tags
+    millionths: int
+
+
+class Archived(NamedTuple):
+    """Uses of a day and disposition that left the database: "billable" ones stood in records of that day."""
+
+    dimension: int
+    day: date
+    disposition: str
     millionths: int
 
 
@@ -71,6 +93,18 @@ class Account:
     lines: dict[int, list[Line]]
     entitlements: Sequence[Entitlement]
     span: Span
+    archived: Sequence[Archived] = ()  # of whole days asked for, and of those that are there in part
+
+    def archived_records(self) -> dict[tuple[int, date], list[MeteringRecord]]:
+        """Records whose uses left, by dimension and day: they leave together, so none of them is here."""
+        days = {(one.dimension, one.day) for one in self.archived if one.disposition == "billable"}
+        present = {uses.record for uses in self.uses}
+        found: dict[tuple[int, date], list[MeteringRecord]] = {day: [] for day in days}
+        for record in self.records:
+            place = record.dimension_id, record.hour.astimezone(UTC).date()
+            if place in found and record.pk not in present and record.state != "void" and record.used:
+                found[place].append(record)
+        return found
 
     def checked(self) -> Iterator[MeteringRecord]:
         return (each for each in self.records if each.hour in self.span)
@@ -95,6 +129,7 @@ def accounts(*, pks: Sequence[int] | None, span: Span) -> Iterator[Account]:
     uses = _Stream(_uses(pks, span), lambda row: row[0])
     lines = _Stream(_lines(pks, span), lambda row: row[0])
     entitlements = _Stream(_entitlements(pks), lambda row: row.agreement_id)
+    archived = _Stream(_archived(pks), lambda row: row[0])
     for agreement in agreements.iterator(chunk_size=_AT_ONCE):
         sent: dict[int, list[Line]] = defaultdict(list)
         for row in lines.of(agreement.pk):
@@ -106,6 +141,7 @@ def accounts(*, pks: Sequence[int] | None, span: Span) -> Iterator[Account]:
             sent,
             list(entitlements.of(agreement.pk)),
             span,
+            [Archived(row[1], row[2], row[3], millionths(row[4])) for row in archived.of(agreement.pk)],
         )
 
 
@@ -159,6 +195,13 @@ def _lines(pks: Sequence[int] | None, span: Span) -> Iterator[tuple[Any, ...]]:
 def _entitlements(pks: Sequence[int] | None) -> Iterator[Entitlement]:
     rows = Entitlement.objects.order_by("agreement_id", "dimension_key", "valid_from", "pk")
     return _of(rows, pks, "agreement").iterator(chunk_size=_AT_ONCE)
+
+
+def _archived(pks: Sequence[int] | None) -> Iterator[tuple[Any, ...]]:
+    names = ("agreement_id", "dimension_id", "day", "disposition")
+    rows = _of(UsageArchiveTotal.objects.all(), pks, "agreement").order_by(*names).values_list(*names)
+    found: Iterator[tuple[Any, ...]] = rows.annotate(total=Sum("quantity")).iterator(chunk_size=_AT_ONCE)
+    return found
 
 
 def _of(rows: QuerySet[Any], pks: Sequence[int] | None, agreement: str) -> QuerySet[Any]:

@@ -44,7 +44,7 @@ def findings(
     pks = None if agreements is None else [agreement.pk for agreement in agreements]
     span = Span(since, until)
     comparison = None if invoice is None else invoices.Comparison(invoice, span=span)
-    with _one_instant():
+    with one_instant():
         for account in accounts(pks=pks, span=span):
             yield from _check(account)
             if comparison is not None:
@@ -61,7 +61,7 @@ def _check(account: Account) -> Iterator[Breach]:
 
 
 @contextmanager
-def _one_instant() -> Iterator[None]:
+def one_instant() -> Iterator[None]:
     """Read all tables as of one moment, without keeping anybody from writing."""
     if connection.in_atomic_block:
         yield  # the caller's transaction says what is seen

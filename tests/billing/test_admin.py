@@ -19,6 +19,7 @@ from billing.admin.site import admin_site
 from billing.aws.window import HOUR, hour_of
 from billing.models import (
     Agreement,
+    AgreementMove,
     AuditCheckpoint,
     AuditEvent,
     AuditHead,
@@ -37,10 +38,13 @@ from billing.models import (
     Submission,
     SubmissionLine,
     UsageEvent,
+    UsageReport,
+    UsageReportLine,
 )
 
 READ_ONLY = [
     Agreement,
+    AgreementMove,
     AuditCheckpoint,
     AuditEvent,
     AuditHead,
@@ -57,6 +61,8 @@ READ_ONLY = [
     Submission,
     SubmissionLine,
     UsageEvent,
+    UsageReport,
+    UsageReportLine,
 ]
 EDITABLE = [Product, Dimension]
 PEOPLE = [User, Organization, Membership, Invitation, Group]
@@ -133,6 +139,9 @@ def make_story(organization, *, number, text="plain"):
         digest=f"{number:064x}", agreement=agreement, expires_at=NOON, user=User.objects.first()
     )
     half = Submission.objects.create(token=1, parent=call, record_count=1, started_at=NOON)
+    report = UsageReport.objects.create(
+        digest=f"{number:064x}", name=text, size=1, line_count=1, first_day=NOON.date(), last_day=NOON.date()
+    )
     with transaction.atomic():
         link = audit.record(agreement, "claimed", by="aws", at=NOON, reason=text)
     return {
@@ -141,6 +150,20 @@ def make_story(organization, *, number, text="plain"):
         MarketplaceCustomer: customer,
         Agreement: agreement,
         MeteringRecord: record,
+        UsageReport: report,
+        UsageReportLine: UsageReportLine.objects.create(
+            report=report,
+            number=2,
+            key=f"{number:064x}",
+            product_code=text,
+            account=text,
+            dimension_key=text,
+            day=NOON.date(),
+            quantity=Decimal("0.000001"),
+            product=product,
+            agreement=agreement,
+            dimension=dimension,
+        ),
         UsageEvent: event,
         Submission: half,
         SubmissionLine: SubmissionLine.objects.create(submission=call, record=record, status=text),
@@ -172,6 +195,13 @@ def make_story(organization, *, number, text="plain"):
             is_approved=True,
             answered_at=NOON,
             answered_by=organization.members.first(),
+        ),
+        AgreementMove: AgreementMove.objects.create(
+            agreement=agreement,
+            from_organization=organization,
+            to_organization=Organization.objects.get_or_create(name=text, slug="elsewhere")[0],
+            moved_at=NOON,
+            moved_by=organization.members.first(),
         ),
         JobRun: JobRun.objects.get_or_create(
             name=f"job_{number}", defaults={"started_at": NOON, "finished_at": NOON, "error": text[:100]}

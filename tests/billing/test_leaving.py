@@ -9,7 +9,7 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from accounts import closing, exporting
+from accounts import closing, exporting, organizations
 from accounts.models import Membership
 from billing import audit, customers, leaving, registration, standing, succession
 from billing import exporting as billing_exporting
@@ -70,6 +70,19 @@ def test_every_product_is_named_once(catalog, acme):
     titles = [catalog[code].title for code in ("reports-payg", "reports-flex")]
     assert all(refusal.count(title) == 1 for title in titles)
     assert "cancel them in the AWS console, under Manage subscriptions" in refusal
+
+
+def test_the_page_of_a_person_alone_in_many_workspaces_needs_few_queries(
+    client, catalog, acme, acme_admin, django_assert_max_num_queries
+):
+    for n in range(30):
+        make_agreement(catalog, organizations.create(name=f"W{n}", owner=acme_admin))
+    client.force_login(acme_admin)
+
+    with django_assert_max_num_queries(10):
+        page = client.get("/accounts/data/").content.decode()
+
+    assert page.count("AWS goes on billing") == 30
 
 
 def test_another_workspace_s_purchase_stands_against_nothing(catalog, acme, outsider):

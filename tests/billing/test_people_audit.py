@@ -57,7 +57,7 @@ def test_an_invitation_is_told_from_its_sending_to_its_end(free_seats, acme, acm
 def test_roles_and_departures_are_told(acme, acme_admin, acme_member):
     place = acme.memberships.get(user=acme_member)
     before = len(trail(acme))
-    organizations.change_role(place, role="admin", by=acme_admin)
+    organizations.change_role(place, role="admin", by=acme_admin, now=NOW)
     organizations.remove(place, by=acme_admin, now=NOW)
     assert trail(acme)[before:] == [
         ("role_changed", {"user": acme_member.pk, "role": "admin"}),

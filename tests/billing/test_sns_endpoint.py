@@ -12,10 +12,10 @@ from django.urls import include, path
 from django.utils import timezone
 
 from billing import events, sns_endpoint, tasks
-from billing.views import sns as sns_view
 from billing.aws.types import QueueMessage
 from billing.models import Agreement, MarketplaceEvent
 from billing.sns_endpoint import Refused, Unreachable
+from billing.views import sns as sns_view
 from tests.billing.ledger import NOON
 from tests.billing.signed_sns import HOST, TOPIC, Sns
 

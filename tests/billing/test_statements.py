@@ -119,7 +119,7 @@ def test_a_month_of_nothing_has_no_parts(client, operator, payg):
 
 def test_each_form_is_served_and_what_leaves_is_audited(client, operator, payg, acme):
     client.force_login(operator)
-    acme.name = "<b>شركة</b> 🚀" + "x" * 150
+    acme.name = "<b>شركة</b> 🚀" + "x" * 90
     acme.save()
     make_record(payg, NOON - timedelta(hours=1), 5, state="accepted")
     asked = {"month": "2026-11", "agreement": payg.pk}

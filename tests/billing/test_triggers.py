@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
@@ -18,6 +19,8 @@ from billing import audit, triggers
 from billing.aws.window import HOUR
 from billing.models import (
     Agreement,
+    AgreementMove,
+    ArchivedUsageKey,
     AuditCheckpoint,
     AuditEvent,
     AuditHead,
@@ -29,10 +32,13 @@ from billing.models import (
     MarketplaceCustomer,
     MarketplaceEvent,
     MeteringRecord,
+    OperatorTask,
     Product,
     Registration,
     Submission,
     SubmissionLine,
+    UsageArchive,
+    UsageArchiveTotal,
     UsageEvent,
     UsageReport,
     UsageReportLine,
@@ -43,7 +49,7 @@ Model = type[models.Model]
 
 
 @pytest.fixture
-def rows(catalog, acme, acme_admin) -> dict[Model, models.Model]:
+def rows(catalog, acme, acme_admin, outsider) -> dict[Model, models.Model]:
     """One row of each model, as full as it gets."""
     agreement = make_agreement(catalog, acme)
     flex = make_agreement(catalog, acme, "reports-flex")
@@ -80,7 +86,25 @@ def rows(catalog, acme, acme_admin) -> dict[Model, models.Model]:
         modified_at=NOON,
         replaced_by=report,
     )
+    archive = UsageArchive.objects.create(
+        agreement=agreement, month=NOON.date(), name="n", sha256="d", size=1, event_count=1, made_at=NOON
+    )
+    total = UsageArchiveTotal.objects.create(
+        archive=archive,
+        agreement=agreement,
+        organization=acme,
+        dimension=agreement.product.dimensions.get(),
+        day=NOON.date(),
+        disposition="billable",
+        quantity=1,
+        event_count=1,
+    )
     instance: dict[Model, models.Model] = {
+        UsageArchive: archive,
+        UsageArchiveTotal: total,
+        ArchivedUsageKey: ArchivedUsageKey.objects.create(
+            id=7, organization=acme, digest=uuid.uuid4(), content=uuid.uuid4(), occurred_at=NOON, total=total
+        ),
         UsageReport: report,
         UsageReportLine: told,
         Product: agreement.product,
@@ -111,6 +135,16 @@ def rows(catalog, acme, acme_admin) -> dict[Model, models.Model]:
             stream="system", sequence=5, mac="m", removed=5, made_at=NOON, seal="s"
         ),
         Lease: Lease.objects.create(name="job", expires_at=NOON),
+        AgreementMove: AgreementMove.objects.create(
+            agreement=agreement,
+            from_organization=acme,
+            to_organization=outsider.organizations.get(),
+            moved_at=NOON,
+            moved_by=acme_admin,
+        ),
+        OperatorTask: OperatorTask.objects.create(
+            nonce="n", kind="retry", rows=[[record.pk, "parked"]], asked_by=acme_admin, reason="r"
+        ),
     }
     instance[JoinRequest] = JoinRequest.objects.create(
         registration=instance[Registration], organization=acme, user=acme_admin
@@ -145,6 +179,8 @@ def another(row: models.Model, field: models.Field) -> Any:
     value = getattr(row, field.attname)
     if isinstance(field, models.JSONField):
         return json.dumps({"other": 1})
+    if isinstance(field, models.UUIDField):
+        return uuid.uuid4().hex
     if isinstance(field, models.BooleanField):
         return not value
     if isinstance(field, models.DateTimeField):
@@ -168,6 +204,10 @@ FREE = {  # what may change of a row that is otherwise written once
     MarketplaceEvent: {"agreement", "state", "error", "attempts", "next_attempt_at", "alarmed_at"},
     Entitlement: {"valid_to", "closed_because"},
     Registration: {"user", "claimed_at", "answers"},
+    AgreementMove: set(),
+    UsageArchive: set(),
+    UsageArchiveTotal: set(),
+    ArchivedUsageKey: set(),
     UsageReport: set(),
     UsageReportLine: {"product", "agreement", "dimension", "replaced_by"},
     AuditEvent: set(),
@@ -181,6 +221,10 @@ WRITE_ONCE = {
     MarketplaceEvent: "marketplace_event_write_once",
     Entitlement: "entitlement_write_once",
     Registration: "registration_write_once",
+    AgreementMove: "agreement_move_write_once",
+    UsageArchive: "usage_archive_write_once",
+    UsageArchiveTotal: "usage_archive_total_write_once",
+    ArchivedUsageKey: "archived_usage_key_write_once",
     UsageReport: "usage_report_write_once",
     UsageReportLine: "usage_report_line_write_once",
     AuditEvent: "audit_event_append_only",
@@ -208,6 +252,10 @@ NEVER_DELETED = {
     Agreement: "agreement_never_deleted",
     MarketplaceCustomer: "customer_never_deleted",
     Registration: "registration_never_deleted",
+    AgreementMove: "agreement_move_never_deleted",
+    UsageArchive: "usage_archive_never_deleted",
+    UsageArchiveTotal: "usage_archive_total_never_deleted",
+    ArchivedUsageKey: "archived_usage_key_never_deleted",
     UsageReport: "usage_report_never_deleted",
     UsageReportLine: "usage_report_line_never_deleted",
     AuditEvent: "audit_event_append_only",
@@ -440,6 +488,11 @@ def test_no_update_makes_the_ranges_overlap_either(rows):
 NEW = "9" * 40
 CONSTRAINTS: dict[str, tuple[Model, str, dict[str, Any]]] = {
     # name: (model, what is done with the row, values)
+    "usage_report_days_in_order": (
+        UsageReport, "insert", {"digest": "x", "first_day": "2026-11-24", "last_day": "2026-11-23"},
+    ),
+    "usage_report_line_once_per_report": (UsageReportLine, "insert", {}),
+    "usage_report_line_told_once": (UsageReportLine, "lifted", {}),
     "product_pricing_known": (Product, "update", {"pricing": "free"}),
     "dimension_key_once_per_product": (Dimension, "insert", {}),
     "dimension_kind_known": (Dimension, "update", {"kind": "other"}),
@@ -465,12 +518,21 @@ CONSTRAINTS: dict[str, tuple[Model, str, dict[str, Any]]] = {
     "agreement_active_has_start": (Agreement, "update", {"activated_at": None}),
     "agreement_grace_is_after_an_end": (Agreement, "update", {"access_until": NOON}),
     "agreement_follows_another": (Agreement, "update", {"previous_id": "SELF"}),
+    "agreement_move_goes_elsewhere": (AgreementMove, "lifted", {}),
+    "operator_task_state_known": (OperatorTask, "update", {"state": "other"}),
+    "operator_task_finished_when_it_is": (OperatorTask, "update", {"state": "done"}),
     "effect_state_known": (Effect, "update", {"state": "other"}),
     "entitlement_one_current_per_dimension": (Entitlement, "lifted", {}),
     "entitlement_exactly_one_value": (
         Entitlement, "insert", {"string_value": "x", "dimension_key": "new"},
     ),
     "entitlement_ends_after_it_starts": (Entitlement, "lifted", {}),
+    "usage_archive_total_once": (UsageArchiveTotal, "insert", {}),
+    "usage_archive_total_of_something": (
+        UsageArchiveTotal, "insert", {"disposition": "cancelled", "event_count": 0},
+    ),
+    "usage_archive_total_of_settled_usage": (UsageArchiveTotal, "insert", {"disposition": "too_late"}),
+    "archived_usage_key_once": (ArchivedUsageKey, "lifted", {}),  # in test_retention.py
     "usage_event_counted_once": (UsageEvent, "insert", {}),
     "usage_event_quantity_not_negative": (UsageEvent, "insert", {"key": NEW, "quantity": -1}),
     "usage_event_disposition_known": (
@@ -574,12 +636,43 @@ def test_even_without_triggers_an_entitlement_has_one_current_row_and_ends_after
             update(current, valid_to=moment(end))
 
 
+def test_a_move_goes_to_another_workspace(rows):
+    move = rows[AgreementMove]
+    insert_copy(move)  # there once more: it may go and come
+    with pytest.raises(IntegrityError, match="agreement_move_goes_elsewhere"):
+        insert_copy(move, to_organization_id=move.from_organization_id)
+
+
+@pytest.mark.parametrize(
+    ("state", "finished_at", "holds"),
+    [("running", None, True), ("done", NOON, True), ("failed", NOON, True), ("waiting", NOON, False),
+     ("running", NOON, False), ("failed", None, False)],
+)  # fmt: skip
+def test_a_repair_is_finished_when_its_state_says_so(rows, state, finished_at, holds):
+    values = {"state": state, "finished_at": moment(finished_at) if finished_at else None}
+    if holds:
+        update(rows[OperatorTask], **values)
+        return
+    with pytest.raises(IntegrityError, match="operator_task_finished_when_it_is"):
+        update(rows[OperatorTask], **values)
+
+
+def test_what_a_report_tells_has_one_current_line(rows):
+    line = rows[UsageReportLine]
+    insert_copy(line, number=3)  # replaced, too
+    insert_copy(line, number=4, replaced_by_id=None)
+    told_once = "UNIQUE constraint failed" if connection.vendor == "sqlite" else "usage_report_line_told_once"
+    with pytest.raises(IntegrityError, match=told_once):
+        insert_copy(line, number=5, replaced_by_id=None)
+
+
 UNIQUE_COLUMNS = {
     Product: {"code", "product_id"},
     MarketplaceCustomer: {"aws_account_id", "customer_identifier"},
     Agreement: {"license_id", "agreement_id", "previous"},
     Registration: {"digest"},
     Lease: {"name"},
+    OperatorTask: {"nonce"},
 }
 
 
@@ -625,6 +718,7 @@ def test_every_trigger_has_its_case():
     }
     tested |= {("metering_record_of_a_whole_hour", "INSERT"), ("usage_event_in_its_own_record", "UPDATE")}
     tested |= {("metering_record_under_one_identity", "INSERT"), ("audit_head_only_rises", "UPDATE")}
+    tested |= {("usage_event_key_is_archived", "INSERT")}  # in test_retention.py
     assert {(trigger.rule, trigger.operation) for trigger in triggers.TRIGGERS} == tested
 
 

@@ -7,6 +7,7 @@ from datetime import UTC, timedelta
 import pytest
 
 from accounts import organizations
+from billing import tenures
 from billing.usage_choice import choose
 from billing.usage_periods import Grain
 from billing.usage_sums import meters_of
@@ -26,7 +27,7 @@ def flex(catalog, acme):
 
 
 def chosen(organization, **asked):
-    return choose(asked, meters_of(organization), now=NOW, zone=UTC)
+    return choose(asked, meters_of(tenures.read(organization)), now=NOW, zone=UTC)
 
 
 def test_without_wishes_the_last_days_of_everything_are_shown(payg, acme):

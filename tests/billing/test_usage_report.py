@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.utils import timezone
 
-from billing import metering, reconciliation, usage, usage_report
+from billing import metering, reconciliation, tenures, usage, usage_report
 from billing.aws.window import HOUR, hour_of
 from billing.models import MeteringRecord, UsageEvent
 from billing.usage_choice import choose
@@ -25,14 +25,15 @@ SEOUL = ZoneInfo("Asia/Seoul")
 
 
 def report_of(organization, *, now=NOW, zone=UTC, **asked):
-    meters = meters_of(organization)
+    held = tenures.read(organization)
+    meters = meters_of(held)
     choice = choose(asked, meters, now=now, zone=zone)
     assert choice.complaints == []
-    return usage_report.read(choice, meters, now=now, zone=zone)
+    return usage_report.read(choice, meters, held, now=now, zone=zone)
 
 
 def parts_of(figures):
-    return figures.included + figures.billed + figures.waiting + figures.not_billed
+    return figures.included + figures.billed + figures.waiting + figures.checked + figures.not_billed
 
 
 @pytest.fixture
@@ -92,9 +93,10 @@ def test_every_state_has_its_words(payg, acme):
 
     report = report_of(acme, by="hour")
 
-    told = report.waiting + report.not_billed
+    told = report.waiting + report.checked + report.not_billed
     assert all(str(line.label) and str(line.why) for line in told)
     assert sum(line.quantity for line in report.waiting) == report.total.waiting
+    assert sum(line.quantity for line in report.checked) == report.total.checked
     assert sum(line.quantity for line in report.not_billed) == report.total.not_billed
     assert parts_of(report.total) == report.total.used
     not_void = sum(2**number for number, state in enumerate(states, start=1) if state != "void")
@@ -144,12 +146,13 @@ def test_whatever_happened_every_period_ties_out_with_the_ledger(catalog, acme, 
 def _ties_out(acme, dimension, expected, period, *, now, zone):
     by_hour = None
     for grain in Grain:
-        meters = meters_of(acme)
+        held = tenures.read(acme)
+        meters = meters_of(held)
         asked = {"dimension": str(dimension), "period": period, "by": grain.value}
         choice = choose(asked, meters, now=now, zone=zone)
         if choice.complaints:
             continue
-        report = usage_report.read(choice, meters, now=now, zone=zone)
+        report = usage_report.read(choice, meters, held, now=now, zone=zone)
         assert parts_of(report.total) == report.total.used
         for place, figures in report.places:
             assert parts_of(figures) == figures.used

@@ -1,0 +1,1 @@
+"""How things stand now, subject by subject: what the front page is made of."""
