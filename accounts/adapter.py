@@ -4,7 +4,7 @@
 a purchase can open sign-up or send a new user to its welcome page while accounts stays free of AWS.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -98,6 +98,14 @@ class AccountsAdapter:
         Asked under the lock of the organization's row; by pages also without.
         """
         return None
+
+    def may_close_each(self, organizations: Sequence[Organization], *, now: datetime) -> Mapping[int, str]:
+        """``may_close`` of several, by their keys: only those that something stands against.
+
+        Whoever reads the database for it overrides this too: somebody may be alone in very many.
+        """
+        answers = {each.pk: self.may_close(each, now=now) for each in organizations}
+        return {pk: refusal for pk, refusal in answers.items() if refusal is not None}
 
     def close(self, organization: Organization, *, by: User, now: datetime) -> None:
         """``organization`` is closed: let go of what names its people. Inside the transaction."""

@@ -16,13 +16,13 @@ from django.contrib.admin.models import LogEntry
 from django.contrib.contenttypes.models import ContentType
 from django.contrib.sessions.backends.base import SessionBase
 from django.db import models, transaction
-from django.db.models import Exists, F, OuterRef, Q, QuerySet, Value
+from django.db.models import Exists, F, OuterRef, Q, Value
 from django.db.models.functions import Cast, Concat, Lower
 from django.utils.crypto import get_random_string
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
-from accounts import organizations
+from accounts import locks, organizations
 from accounts.adapter import get_adapter
 from accounts.models import Invitation, Membership, Organization, User
 from accounts.organizations import NotAllowed, RuleBroken
@@ -65,7 +65,7 @@ class Fate:
 def close_organization(organization: Organization, *, by: User, now: datetime) -> None:
     """For owners. Raises NotAllowed, or StillNeeded while the adapter says so."""
     with transaction.atomic():
-        locked = organizations.lock(organization.pk)
+        locked = locks.organization(organization.pk)
         if locked.closed_at is not None:
             return
         if organizations.role_of(by, locked) != Role.OWNER:
@@ -73,29 +73,33 @@ def close_organization(organization: Organization, *, by: User, now: datetime) -
         refusal = get_adapter().may_close(locked, now=now)
         if refusal is not None:
             raise StillNeeded(refusal)
-        _close(locked, by=by, now=now)
+        _end_invitations(Q(organization=locked), now=now)
+        _close(locked, now=now)
+        get_adapter().close(locked, by=by, now=now)
 
 
 def close_account(user: User, *, now: datetime) -> None:
     """Raises StaffAccount or WorkspacesFirst. Organizations with nobody else in them are closed with it."""
     with transaction.atomic():
-        # In one order, so that two who leave the same organizations never wait for each other.
-        for pk in user.memberships.order_by("organization").values_list("organization", flat=True):
-            organizations.lock(pk)
-        # Only who changes the row waits, not who writes a row that names it.
-        user = User.objects.select_for_update(no_key=True).get(pk=user.pk)
+        # Nobody is let in any more who is held here, so that what follows finds all that they are in.
+        user = locks.people(user.pk)[user.pk]
         if user.closed_at is not None:
             return
         if user.is_staff or user.is_superuser:
             raise StaffAccount
+        for pk in user.memberships.order_by("organization").values_list("organization", flat=True):
+            locks.organization(pk)
         fates = fates_of(user, now=now)
         if any(fate.stands_against for fate in fates):
             raise WorkspacesFirst
-        for fate in fates:
-            if fate.is_closed:
-                _close(fate.organization, by=user, now=now)
+        ended = [fate.organization for fate in fates if fate.is_closed]
+        _end_invitations(_sent_to(user) | Q(organization__in=ended), now=now, sent_by=user)
+        for organization in ended:
+            _close(organization, now=now)
+        # What others note of it comes last, once nothing is left to wait for: their chains are one for all.
+        for organization in ended:
+            get_adapter().close(organization, by=user, now=now)
         get_adapter().forget(user, now=now)
-        _forget_addresses(user, now=now)
         user.memberships.all().delete()
         _end_access(user)
         _anonymize(user, now=now)
@@ -109,39 +113,49 @@ def fates_of(user: User, *, now: datetime) -> list[Fate]:
         .order_by("organization__name", "organization")
         .annotate(has_others=Exists(others), has_another_owner=Exists(others.filter(role=Role.OWNER)))
     )
-    return [_fate(membership, now=now) for membership in memberships]
+    found = list(memberships)
+    alone = [each.organization for each in found if _is_only_owner(each) and not each.has_others]
+    refusals = get_adapter().may_close_each(alone, now=now)
+    return [_fate(each, refusal=refusals.get(each.organization_id)) for each in found]
 
 
-def _fate(membership: Any, *, now: datetime) -> Fate:
+def _fate(membership: Any, *, refusal: str | None) -> Fate:
     organization: Organization = membership.organization
-    if membership.role != Role.OWNER or membership.has_another_owner:
+    if not _is_only_owner(membership):
         return Fate(organization)
     if membership.has_others:
         return Fate(organization, needs_an_heir=True)
-    refusal = get_adapter().may_close(organization, now=now)
     return Fate(organization, is_closed=refusal is None, refusal=refusal or "")
 
 
-def _close(organization: Organization, *, by: User, now: datetime) -> None:
-    organization.invitations.open().update(revoked_at=now)
-    _anonymize_invitations(organization.invitations.all())
+def _is_only_owner(membership: Any) -> bool:
+    return membership.role == Role.OWNER and not membership.has_another_owner
+
+
+def _close(organization: Organization, *, now: datetime) -> None:
     organization.memberships.all().delete()
     organization.name = CLOSED_WORKSPACE
     organization.slug = f"closed-{get_random_string(16).lower()}"
     organization.closed_at = now
     organization.save(update_fields=["name", "slug", "closed_at"])
     _anonymize_operators_log(organization, CLOSED_WORKSPACE)
-    get_adapter().close(organization, by=by, now=now)
 
 
-def _forget_addresses(user: User, *, now: datetime) -> None:
-    """Of invitations, those that went to the person. An address they only claimed is another's."""
+def _sent_to(user: User) -> Q:
+    """An address that they only claimed is another's."""
     proven = user.emailaddress_set.filter(verified=True).values_list(Lower("email"), flat=True)
-    theirs = Invitation.objects.annotate(address=Lower("email")).filter(
-        Q(address__in=list(proven)) | Q(accepted_by=user)
-    )
-    theirs.filter(accepted_at=None, revoked_at=None).update(revoked_at=now)
-    _anonymize_invitations(theirs)
+    return Q(email__in=list(proven)) | Q(accepted_by=user)
+
+
+def _end_invitations(ended: Q, *, now: datetime, sent_by: User | None = None) -> None:
+    """They end and name nobody any more. Those that ``sent_by`` sent only end: the addresses are others'."""
+    concerned = ended | Q(invited_by=sent_by) if sent_by else ended
+    # Some are of organizations that are not locked here: held in the one order of whoever ends several.
+    held = Invitation.objects.filter(concerned).order_by("pk").select_for_update(no_key=True)
+    pks = list(held.values_list("pk", flat=True))
+    Invitation.objects.open().filter(pk__in=pks).update(revoked_at=now)
+    nobody = Concat(Value("closed-"), Cast(F("pk"), models.CharField()), Value("@closed.invalid"))
+    Invitation.objects.filter(ended, pk__in=pks).update(email=nobody)
 
 
 def _end_access(user: User) -> None:
@@ -163,11 +177,6 @@ def _anonymize(user: User, *, now: datetime) -> None:
     user.closed_at = now
     user.save()
     _anonymize_operators_log(user, CLOSED_ACCOUNT)
-
-
-def _anonymize_invitations(invitations: QuerySet[Invitation]) -> None:
-    pk = Cast(F("pk"), models.CharField())
-    invitations.update(email=Concat(Value("closed-"), pk, Value("@closed.invalid")))
 
 
 def _anonymize_operators_log(row: models.Model, name: str) -> None:

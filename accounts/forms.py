@@ -6,12 +6,11 @@ from typing import Any
 
 from django import forms
 from django.conf import settings
-from django.core.exceptions import ValidationError
 from django.http import QueryDict
 from django.utils.translation import gettext_lazy as _
 
+from accounts import names
 from accounts.models import User
-from accounts.names import is_plain
 from accounts.preferences import zones
 
 
@@ -45,10 +44,7 @@ class ProfileForm(forms.Form):
         _offer(self.fields["time_zone"], [("", "UTC"), *zones()])
 
     def clean_name(self) -> str:
-        name: str = self.cleaned_data["name"]
-        if not is_plain(name):
-            raise ValidationError(_("Write the name without line breaks and other control characters."))
-        return name
+        return names.checked(self.cleaned_data["name"])
 
 
 def _offer(field: forms.Field, choices: list[Any]) -> None:

@@ -12,8 +12,8 @@ from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext_lazy
 
+from accounts import names
 from accounts.models import Membership, Organization
-from accounts.names import is_plain
 
 Role = Membership.Role
 
@@ -37,13 +37,7 @@ class NameForm(forms.Form):
     )
 
     def clean_name(self) -> str:
-        name: str = self.cleaned_data["name"]
-        if not is_plain(name):
-            raise ValidationError(_("Write the name without line breaks and other control characters."))
-        # Letters, digits, signs and emoji are seen; spaces, joiners and marks alone are not.
-        if not any(unicodedata.category(character)[0] in "LNPS" for character in name):
-            raise ValidationError(_("Give the workspace a name that can be seen."))
-        return " ".join(name.split())
+        return names.checked_to_be_seen(self.cleaned_data["name"])
 
 
 class InviteForm(forms.Form):

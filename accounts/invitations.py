@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from django.core.exceptions import ValidationError
-from django.core.validators import validate_email
 from django.db import transaction
 from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
-from accounts import organizations
+from accounts import addresses, locks, organizations
 from accounts.models import Invitation, Membership, Organization, User
 from accounts.organizations import AlreadyMember, NotAllowed, RuleBroken
 
@@ -81,7 +80,7 @@ def invite(
     email = email.strip().lower()
     token = secrets.token_urlsafe(32)
     with transaction.atomic():
-        organization = organizations.lock(organization.pk)
+        organization = locks.organization(organization.pk)
         invitation = organization.invitations.open().filter(email=email).first()
         organizations.authorize(by, organization, role, *([invitation.role] if invitation else []))
         if role not in Invitation.ROLES:
@@ -116,7 +115,7 @@ def renew(invitation: Invitation, *, by: User, now: datetime) -> tuple[Invitatio
     InvitationRevoked when it is not open any more.
     """
     with transaction.atomic():
-        organization = organizations.lock(invitation.organization_id)
+        organization = locks.organization(invitation.organization_id)
         current = organization.invitations.get(pk=invitation.pk)
         if current.accepted_at is not None:
             raise InvitationUsed
@@ -137,11 +136,13 @@ def find(token: str) -> Invitation:
 def accept(token: str, *, user: User, now: datetime) -> Membership:
     """Make ``user`` a member by the invitation sent to an address that they have verified.
 
-    Accepting again changes nothing, and a member keeps their role. Raises the kinds of InvitationRefused, or
-    NoSeat when the place that was kept is not there any more: the invitation then stays good.
+    Accepting again changes nothing, and a member keeps their role. Raises the kinds of InvitationRefused,
+    AccountClosed, or NoSeat when the place that was kept is not there any more: the invitation then stays
+    good.
     """
     digest = _digest(token)
     with transaction.atomic():
+        organizations.lock_person(user)
         locked = Organization.objects.select_for_update(no_key=True, of=("self",))
         organization = locked.filter(invitations__digest=digest).first()
         invitation = organization.invitations.filter(digest=digest).first() if organization else None
@@ -169,7 +170,7 @@ def revoke(invitation: Invitation, *, by: User, now: datetime) -> None:
     Raises NotAllowed, or InvitationUsed when its person was faster.
     """
     with transaction.atomic():
-        organization = organizations.lock(invitation.organization_id)
+        organization = locks.organization(invitation.organization_id)
         current = organization.invitations.get(pk=invitation.pk)
         organizations.authorize(by, organization, current.role)
         if current.accepted_at is not None:
@@ -181,15 +182,22 @@ def revoke(invitation: Invitation, *, by: User, now: datetime) -> None:
 
 def require_for(invitation: Invitation, *, user: User) -> None:
     """Raises InvitationForAnother. Asked first: what became of an invitation is nobody else's to know."""
-    if not user.emailaddress_set.filter(email__iexact=invitation.email, verified=True).exists():
+    proven = user.emailaddress_set.filter(verified=True).values_list("email", flat=True)
+    if not any(addresses.are_same(email, invitation.email) for email in proven):
         raise InvitationForAnother
 
 
 def require_open(invitation: Invitation, *, now: datetime) -> None:
-    """Raises InvitationUsed, InvitationRevoked or InvitationExpired."""
+    """Raises InvitationUsed, InvitationRevoked or InvitationExpired.
+
+    It is good as long as who sent it could still send it.
+    """
     if invitation.accepted_at is not None:
         raise InvitationUsed
     if invitation.revoked_at is not None:
+        raise InvitationRevoked
+    own = organizations.role_of(invitation.invited_by, invitation.organization)
+    if own is None or not organizations.decides_about(own, invitation.role):
         raise InvitationRevoked
     if invitation.expires_at <= now:
         raise InvitationExpired
@@ -197,7 +205,7 @@ def require_open(invitation: Invitation, *, now: datetime) -> None:
 
 def _judge(organization: Organization, email: str, *, role: str, by: User, now: datetime) -> Judged:
     try:
-        validate_email(email)
+        Invitation._meta.get_field("email").run_validators(email)  # its length too
     except ValidationError:
         return Judged(email, refusal=str(_("This is not an email address.")))
     moment_ago = now + Invitation.LIFETIME - organizations.PRESSED_TWICE
@@ -215,8 +223,8 @@ def _judge(organization: Organization, email: str, *, role: str, by: User, now: 
 
 
 def _is_member(organization: Organization, email: str) -> bool:
-    by_address = Q(user__email__iexact=email)
-    by_further_address = Q(user__emailaddress__email__iexact=email, user__emailaddress__verified=True)
+    by_address = Q(user__email=email)
+    by_further_address = Q(user__emailaddress__email=email, user__emailaddress__verified=True)
     return organization.memberships.filter(by_address | by_further_address).exists()
 
 

@@ -19,6 +19,7 @@ from django.template.loader import render_to_string
 from django.utils import timezone, translation
 
 from accounts import mail_html
+from accounts.names import is_plain
 
 _HEADERS = {"Auto-Submitted": "auto-generated"}
 _TRAILING_SPACE = re.compile(r"(?<!\n--)[ \t]+\n")  # but that of a signature's "-- "
@@ -90,7 +91,8 @@ def tidy(text: str) -> str:
 
 
 def one_line(text: str) -> str:
-    return " ".join(text.split())
+    """Without what would turn the words after it around, in names that are older than the rule against it."""
+    return " ".join("".join(each for each in text if is_plain(each) or each.isspace()).split())
 
 
 def html_of(text: str, *, subject: str) -> str:

@@ -2,6 +2,7 @@
 
 What a text may hold: paragraphs; lists, whose lines begin with "- " or "1. "; a line that ends with ":" and
 after it one that is only a URL, which become a button; a code alone in its paragraph; "-- " and a signature.
+Only our own addresses become links: what strangers write stands in our mails too.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import chain, groupby, repeat
 from typing import Any, Literal
 
+from django.conf import settings
 from django.template.loader import render_to_string
 
 _EMPTY_LINES = re.compile(r"\n(?:[ \t]*\n)+")
@@ -19,6 +21,7 @@ _LINK = re.compile(
     r"https?://[^\s<>\"]*[^\s<>\".,;:!?()\[\]{}’”']|(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63})+"
 )
 _ONLY_A_URL = re.compile(r"https?://[^\s<>\"]+")
+_AWS = ("https://aws.amazon.com", "https://console.aws.amazon.com")
 _CODE = re.compile(r"[A-Z0-9]{2,12}(?:-[A-Z0-9]{2,12}){1,3}")
 _ITEM = re.compile(r"(?:-|\d{1,3}\.) (.*)")
 _END_OF_SENTENCE = re.compile(r"(?<=[.!?]) +")
@@ -128,7 +131,25 @@ def _announces_a_link(line: str) -> bool:
 
 
 def _is_a_url(line: str) -> bool:
-    return _ONLY_A_URL.fullmatch(line.strip()) is not None
+    return _ONLY_A_URL.fullmatch(line.strip()) is not None and _is_ours(line.strip())
+
+
+def _is_ours(address: str) -> bool:
+    """Whether it leads to us, to AWS or to the seller's own pages. What else a mail names is text."""
+    if "://" not in address:
+        return address.lower() == settings.SUPPORT_EMAIL.lower()
+    places = (
+        settings.SITE_URL,
+        settings.MARKETPLACE_LISTING_URL,
+        settings.TERMS_URL,
+        settings.PRIVACY_URL,
+        *_AWS,
+    )
+    return any(
+        address == place or address.startswith((f"{place.rstrip('/')}/", f"{place}?", f"{place}#"))
+        for place in places
+        if place
+    )
 
 
 def _lines(lines: Sequence[str]) -> list[Line]:
@@ -138,7 +159,8 @@ def _lines(lines: Sequence[str]) -> list[Line]:
 def _pieces(line: str) -> Iterator[tuple[str, str]]:
     done = 0
     for link in _LINK.finditer(line):
-        yield line[done : link.start()], ""
-        yield link[0], link[0] if "://" in link[0] else f"mailto:{link[0]}"
-        done = link.end()
+        if _is_ours(link[0]):
+            yield line[done : link.start()], ""
+            yield link[0], link[0] if "://" in link[0] else f"mailto:{link[0]}"
+            done = link.end()
     yield line[done:], ""

@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Self
 
 from django.contrib.auth.base_user import AbstractBaseUser, BaseUserManager
 from django.contrib.auth.models import PermissionsMixin
+from django.core.exceptions import ValidationError
 from django.db import models
 from django.db.models import Q
 from django.db.models.functions import Lower
@@ -15,8 +16,9 @@ from django.utils.translation import gettext_lazy as _
 
 class UserManager(BaseUserManager["User"]):
     def get_by_natural_key(self, username: str | None) -> "User":
-        # E-mail addresses are compared without case: Ada@x.example signs in as ada@x.example.
-        return self.get(email__iexact=username)
+        # E-mail addresses are compared without case: Ada@x.example signs in as ada@x.example. Never by
+        # "iexact": PostgreSQL would find two where one only looks like the other (accounts.addresses).
+        return self.alias(lowered=Lower("email")).get(lowered=(username or "").lower())
 
     def create_user(self, email: str, password: str | None = None, **fields: Any) -> "User":
         if not email:
@@ -27,6 +29,10 @@ class UserManager(BaseUserManager["User"]):
         return user
 
     def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> "User":
+        """Raises ValidationError, which the command ends with, when the address is another account's."""
+        proven = Q(emailaddress__email=email.strip().lower(), emailaddress__verified=True)
+        if self.filter(proven).exists():
+            raise ValidationError(_("This email address belongs to an account already."))
         user = self.create_user(email, password, **{**fields, "is_staff": True, "is_superuser": True})
         # Whoever has a shell here needs no mail to prove the address: allauth lets them sign in at once.
         user.emailaddress_set.create(email=user.email, verified=True, primary=True)

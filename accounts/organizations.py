@@ -1,7 +1,8 @@
 """What may happen to an organization: the rules by which its members come and go.
 
 Roles and places are read under the lock of the organization's row, never from what a request loaded: of two
-people who want the last place, or two owners who leave at once, the second sees what the first did.
+people who want the last place, or two owners who leave at once, the second sees what the first did. Who comes
+in is locked before (accounts.locks).
 ``accounts.invitations`` brings people in, ``accounts.closing`` ends it.
 """
 
@@ -14,8 +15,9 @@ from django.utils.crypto import get_random_string
 from django.utils.text import slugify
 from django.utils.translation import gettext_lazy as _
 
+from accounts import locks
 from accounts.adapter import get_adapter
-from accounts.models import Membership, Organization, User
+from accounts.models import Invitation, Membership, Organization, User
 
 Role = Membership.Role
 
@@ -51,6 +53,14 @@ class LastOwner(RuleBroken):
     message = _("A workspace always has an owner. Make somebody else an owner first.")
 
 
+class OwnerAlready(RuleBroken):
+    message = _("This person is an owner of the workspace already.")
+
+
+class AccountClosed(RuleBroken):
+    message = _("This account is closed.")
+
+
 class NoSeat(RuleBroken):
     """Nobody can be added now; the sentence is the adapter's."""
 
@@ -61,26 +71,34 @@ def decides_about(own: str, *roles: str) -> bool:
 
 
 def create(*, name: str, owner: User) -> Organization:
-    """Make an organization with ``owner`` in it. Its address is the name, made unique if taken."""
+    """Make an organization with ``owner`` in it. Its address is the name, made unique if taken.
+
+    Raises AccountClosed.
+    """
     base = slugify(name)[:50].strip("-") or "team"
     slug = f"{base}-{get_random_string(4).lower()}" if base in _RESERVED_SLUGS else base
-    while True:
-        try:
-            with transaction.atomic():
-                organization = Organization.objects.create(name=name, slug=slug)
-                Membership.objects.create(organization=organization, user=owner, role=Role.OWNER)
-        except IntegrityError:
-            if not Organization.objects.filter(slug=slug).exists():
-                raise
-            slug = f"{base}-{get_random_string(6).lower()}"
-        else:
-            return organization
+    with transaction.atomic():
+        lock_person(owner)
+        while True:
+            try:
+                with transaction.atomic():
+                    organization = Organization.objects.create(name=name, slug=slug)
+                    Membership.objects.create(organization=organization, user=owner, role=Role.OWNER)
+            except IntegrityError:
+                if not Organization.objects.filter(slug=slug).exists():
+                    raise
+                slug = f"{base}-{get_random_string(6).lower()}"
+            else:
+                return organization
 
 
 def start(*, name: str, owner: User, now: datetime) -> Organization:
-    """``create`` for somebody who asks on their own: a form that is sent twice makes one organization."""
+    """``create`` for somebody who asks on their own: a form that is sent twice makes one organization.
+
+    Raises AccountClosed.
+    """
     with transaction.atomic():
-        User.objects.select_for_update(no_key=True).get(pk=owner.pk)
+        lock_person(owner)
         owned = Organization.objects.filter(memberships__user=owner, memberships__role=Role.OWNER)
         made = owned.filter(name=name, created_at__gt=now - PRESSED_TWICE).first()
         return made or create(name=name, owner=owner)
@@ -89,7 +107,7 @@ def start(*, name: str, owner: User, now: datetime) -> Organization:
 def rename(organization: Organization, *, name: str, by: User) -> Organization:
     """Owners and admins give it another name. Its address stays: links and bookmarks hold it."""
     with transaction.atomic():
-        organization = lock(organization.pk)
+        organization = locks.organization(organization.pk)
         if role_of(by, organization) not in Membership.ADMINISTRATORS:
             raise NotAllowed
         organization.name = name
@@ -107,10 +125,12 @@ def places_taken(organization: Organization, *, now: datetime) -> int:
 def admit(user: User, *, into: Organization, role: str, by: User, now: datetime) -> Membership:
     """Make somebody who asked a member. Who is one already keeps their role.
 
-    Raises NotAllowed or NoSeat. Their invitation, if one is open, ends: its place is the one they take.
+    Raises AccountClosed, NotAllowed or NoSeat. Their invitation, if one is open, ends: its place is the one
+    they take.
     """
     with transaction.atomic():
-        organization = lock(into.pk)
+        lock_person(user)
+        organization = locks.organization(into.pk)
         authorize(by, organization, role)
         membership = organization.memberships.filter(user=user).first()
         if membership is None:
@@ -120,10 +140,13 @@ def admit(user: User, *, into: Organization, role: str, by: User, now: datetime)
     return membership
 
 
-def change_role(membership: Membership, *, role: str, by: User) -> Membership:
-    """Give a member another role: for owners to do. Raises NotAllowed, NotMember, or LastOwner."""
+def change_role(membership: Membership, *, role: str, by: User, now: datetime) -> Membership:
+    """Give a member another role: for owners to do. Raises NotAllowed, NotMember, or LastOwner.
+
+    What they invited others to and may not any more ends with the role that allowed it.
+    """
     with transaction.atomic():
-        organization = lock(membership.organization_id)
+        organization = locks.organization(membership.organization_id)
         current = organization.memberships.filter(pk=membership.pk).first()
         if current is None:
             raise NotMember
@@ -132,39 +155,41 @@ def change_role(membership: Membership, *, role: str, by: User) -> Membership:
             _keep_an_owner(organization)
         current.role = role
         current.save(update_fields=["role"])
+        end_invitations_by(current.user, organization, role=role, now=now)
     return current
 
 
-def hand_over(membership: Membership, *, by: User) -> Membership:
+def hand_over(membership: Membership, *, by: User, now: datetime) -> Membership:
     """Make a member an owner and oneself an admin, in one go. Again changes nothing.
 
-    Raises NotAllowed or NotMember.
+    Raises NotAllowed, NotMember, or OwnerAlready.
     """
     with transaction.atomic():
-        organization = lock(membership.organization_id)
+        organization = locks.organization(membership.organization_id)
         heir = organization.memberships.filter(pk=membership.pk).first()
         if heir is None:
             raise NotMember
         own = organization.memberships.filter(user=by).first()
         if own is None or own.pk == heir.pk:
             raise NotAllowed
-        if own.role == Role.ADMIN and heir.role == Role.OWNER:
-            return heir
+        if own.is_administrator and heir.role == Role.OWNER:
+            raise OwnerAlready
         authorize(by, organization, Role.OWNER)
         heir.role, own.role = Role.OWNER, Role.ADMIN
         heir.save(update_fields=["role"])
         own.save(update_fields=["role"])
+        end_invitations_by(by, organization, role=own.role, now=now)
     return heir
 
 
 def remove(membership: Membership, *, by: User, now: datetime) -> None:
     """Take somebody out; to leave is to remove oneself. Raises NotAllowed or LastOwner.
 
-    An invitation still open for one of their addresses ends too, so that no old link leads them back in.
-    Removing somebody who is gone changes nothing.
+    An invitation still open for one of their addresses ends too, and so do those that they sent: no old link
+    leads them back in. Removing somebody who is gone changes nothing.
     """
     with transaction.atomic():
-        organization = lock(membership.organization_id)
+        organization = locks.organization(membership.organization_id)
         current = organization.memberships.filter(pk=membership.pk).first()
         if current is None:
             return
@@ -173,12 +198,14 @@ def remove(membership: Membership, *, by: User, now: datetime) -> None:
         if current.role == Role.OWNER:
             _keep_an_owner(organization)
         _end_invitations(organization, current.user, now=now)
+        end_invitations_by(current.user, organization, role=None, now=now)
         current.delete()
 
 
-def lock(organization_pk: int) -> Organization:
-    """The organization, locked against who else changes its people, but not against rows that name it."""
-    return Organization.objects.select_for_update(no_key=True).get(pk=organization_pk)
+def lock_person(user: User) -> None:
+    """Hold somebody who is to come into an organization. Before its lock. Raises AccountClosed."""
+    if locks.people(user.pk)[user.pk].closed_at is not None:
+        raise AccountClosed
 
 
 def role_of(user: User, organization: Organization) -> str | None:
@@ -202,6 +229,13 @@ def ask_for_a_place(organization: Organization, *, now: datetime) -> None:
 def _end_invitations(organization: Organization, user: User, *, now: datetime) -> None:
     addresses = user.emailaddress_set.filter(verified=True).values("email")
     organization.invitations.open().filter(email__in=addresses).update(revoked_at=now)
+
+
+def end_invitations_by(person: User, organization: Organization, *, role: str | None, now: datetime) -> None:
+    """Those that ``person`` sent and in ``role`` (None: gone) could not send: a way back in, or up."""
+    may_give = [each for each in Invitation.ROLES if role and decides_about(role, each)]
+    sent = organization.invitations.open().filter(invited_by=person)
+    sent.exclude(role__in=may_give).update(revoked_at=now)
 
 
 def _keep_an_owner(organization: Organization) -> None:

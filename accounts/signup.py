@@ -5,10 +5,12 @@ from typing import Any
 
 from allauth.account.adapter import DefaultAccountAdapter
 from allauth.account.models import EmailAddress
+from allauth.core.exceptions import ReauthenticationRequired
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from allauth.socialaccount.models import SocialApp, SocialLogin
 from django.conf import settings
 from django.contrib.auth.base_user import AbstractBaseUser
+from django.contrib.auth.models import AnonymousUser
 from django.core.mail import EmailMessage
 from django.http import HttpRequest
 from django.urls import reverse
@@ -16,7 +18,7 @@ from django.utils import timezone, translation
 from django.utils.translation import get_language
 from django.utils.translation import gettext_lazy as _
 
-from accounts import invitation_links, mail
+from accounts import invitation_links, mail, proof
 from accounts.adapter import get_adapter
 from accounts.models import User
 from accounts.names import plain
@@ -44,12 +46,35 @@ class AccountAdapter(DefaultAccountAdapter):
             request, now=timezone.now()
         )
 
+    def clean_email(self, email: str) -> str:
+        """Django's form lets pass what is longer than the column that it is for."""
+        User._meta.get_field("email").run_validators(email)
+        cleaned: str = super().clean_email(email)
+        return cleaned
+
     def new_user(self, request: HttpRequest) -> User:
         # Mails reach people whom no browser speaks for: they are written in the language of the sign-up.
         user = super().new_user(request)
         assert isinstance(user, User)
         user.language = get_language() or ""
         return user
+
+    def get_reauthentication_methods(self, user: AbstractBaseUser | AnonymousUser) -> list[dict[str, str]]:
+        ways: list[dict[str, str]] = super().get_reauthentication_methods(user)
+        if ways or not user.is_authenticated:
+            return ways
+        by_code = _("Use a code sent by mail")
+        return [{"id": "prove", "description": str(by_code), "url": reverse("accounts:prove")}]
+
+    def is_reauthentication_required(self, *, app: str, **kwargs: Any) -> bool:
+        """Raises ReauthenticationRequired for those whom allauth never asks, as they cannot answer."""
+        required: bool = super().is_reauthentication_required(app=app, **kwargs)
+        user = self.request.user if self.request is not None else None
+        if required and isinstance(user, User) and not proof.is_recent(self.request, user):
+            is_never_asked = not super().get_reauthentication_methods(user)
+            if is_never_asked:
+                raise ReauthenticationRequired
+        return required
 
     def send_notification_mail(
         self,
@@ -82,7 +107,8 @@ class AccountAdapter(DefaultAccountAdapter):
         """Theirs who have the address; where it is not known, that of the page which they are on."""
         user = context.get("user")
         if not isinstance(user, User):
-            known = EmailAddress.objects.filter(email__iexact=email, verified=True).select_related("user")
+            to = email if isinstance(email, str) else next(iter(email), "")
+            known = EmailAddress.objects.filter(email=to.lower(), verified=True).select_related("user")
             user = next((address.user for address in known), None)
         if isinstance(user, User) and is_offered(user.language):
             return user.language

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from accounts.views import closing, invitations, members, organizations, people
+from accounts.views import closing, invitations, members, organizations, people, proof
 
 app_name = "accounts"
 
@@ -10,6 +10,8 @@ urlpatterns = [
     path("accounts/profile/", people.profile, name="profile"),
     path("accounts/data/", closing.data, name="data"),
     path("accounts/data/export/", closing.export_account, name="export_account"),
+    path("accounts/reauthenticate/code/", proof.by_code, name="prove"),
+    path("accounts/password/set/", proof.set_password, name="set_password"),  # before allauth's own
     path("invitations/<str:token>/", invitations.invitation, name="invitation"),
     path("o/", organizations.organizations, name="organizations"),
     path("o/new/", organizations.new, name="new"),

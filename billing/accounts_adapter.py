@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 
 from django.conf import settings
@@ -12,7 +12,7 @@ from django.utils.translation import gettext as _
 
 from accounts.adapter import AccountsAdapter, Fact, NavItem, Notice, Part, Places
 from accounts.models import Membership, Organization, User
-from billing import exporting, gates, joining, leaving, notices, registration, standing, visitors
+from billing import exporting, gates, joining, leaving, notices, standing, visitors
 from billing.grants import Reason
 
 # The feature whose quota is the number of members.
@@ -26,15 +26,9 @@ class BillingAccountsAdapter(AccountsAdapter):
 
     def after_sign_in(self, request: HttpRequest, user: User) -> str | None:
         """To the purchase that this browser came for; a remembered one keeps nobody from their workspace."""
-        waiting = [
-            arrival.pk
-            for arrival in visitors.waiting_for(request)
-            if arrival.agreement.organization is None and arrival.agreement.status not in registration.OVER
-        ]
-        came_for_it = not set(visitors.in_browser(request)).isdisjoint(waiting)
-        if came_for_it:
+        if visitors.came_for_something(request):
             return reverse("billing:welcome")
-        has_something = bool(waiting) or joining.open_of(user).exists()
+        has_something = visitors.unclaimed_of(user).exists() or joining.open_of(user).exists()
         if has_something and not Organization.objects.of(user).exists():
             return reverse("billing:welcome")
         return None
@@ -71,6 +65,9 @@ class BillingAccountsAdapter(AccountsAdapter):
 
     def may_close(self, organization: Organization, *, now: datetime) -> str | None:
         return leaving.why_not(organization, now=now)
+
+    def may_close_each(self, organizations: Sequence[Organization], *, now: datetime) -> Mapping[int, str]:
+        return leaving.why_not_each(organizations, now=now)
 
     def close(self, organization: Organization, *, by: User, now: datetime) -> None:
         leaving.organization_closed(organization, by=by, now=now)

@@ -11,7 +11,10 @@ class BillingConfig(AppConfig):
 
     def ready(self) -> None:
         # Imported here because models cannot be imported before the apps are loaded.
-        from billing import checks, registration, triggers  # noqa: F401
+        from billing import checks, groups, people_audit, staff, triggers, visitors  # noqa: F401
+
+        staff.connect()
+        people_audit.connect()
 
         def drop_triggers(using: str, plan: Any, **kwargs: Any) -> None:
             # SQLite rebuilds a table to alter it, and refuses where another table's trigger reads it.
@@ -23,5 +26,11 @@ class BillingConfig(AppConfig):
             if triggers.TRIGGERS[0].table in connections[using].introspection.table_names():
                 triggers.install(connections[using])
 
+        def update_groups(using: str, **kwargs: Any) -> None:
+            if groups.tables_are_there(connections[using].introspection.table_names()):
+                groups.bring_up_to_date()
+
         pre_migrate.connect(drop_triggers, sender=self, weak=False)
         post_migrate.connect(install_triggers, sender=self, weak=False)
+        # After auth has made the permissions of this app, and of those before it: accounts.
+        post_migrate.connect(update_groups, sender=self, weak=False)

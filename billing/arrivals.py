@@ -65,7 +65,7 @@ def arrivals_of(
 ) -> list[Arrival]:
     """One arrival per purchase, newest first. ``bound`` replaces the form of the one it was sent for."""
     waiting: dict[int, Registration] = {}
-    for each in visitors.waiting_for(request):
+    for each in visitors.waiting_for(request, chosen=bound_pk):
         waiting.setdefault(each.agreement_id, each)
         if each.pk == bound_pk:  # of two of one purchase, that whose form was sent
             waiting[each.agreement_id] = each

@@ -91,7 +91,9 @@ def _ends(streams: Collection[str]) -> dict[str, _End]:
     lasts = AuditEvent.objects.filter(stream__in=streams, sequence=Subquery(newest[:1])).order_by()
     columns = ("stream", "sequence", "mac")
     heads = AuditHead.objects.filter(stream__in=streams).order_by()
-    found = heads.values_list(*columns, "seal").union(lasts.values_list(*columns, Value("")), all=True)
+    found = (
+        heads.values_list(*columns, "seal").union(lasts.values_list(*columns, Value("")), all=True).order_by()
+    )
     sealed: dict[str, _End] = {}
     linked: dict[str, _End] = {}
     spoiled: set[str] = set()

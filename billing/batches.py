@@ -24,7 +24,8 @@ _REQUEST_FRAME = 400  # bytes of a call around its records: their list's name, t
 # Bytes of a record whose columns are all as long as they can be, without allocations: 25 are far from 1 MB.
 _PLAIN_RECORD = 6000
 
-_LINE = (
+# What a record is sent as, and the order in which ``usage_lines`` takes it.
+LINE_COLUMNS = (
     "pk",
     "wire_license_arn",
     "wire_product_code",
@@ -63,7 +64,8 @@ class Batch:
         return Batch(self.region, first, self.submission), Batch(self.region, second, self.submission)
 
 
-def _lines(rows: Iterable[tuple[Any, ...]]) -> Iterator[UsageLine]:
+def usage_lines(rows: Iterable[tuple[Any, ...]]) -> Iterator[UsageLine]:
+    """Records in their frozen wire form."""
     for pk, arn, product, account, customer, dimension, at, quantity, allocations in rows:
         parts = wire.allocations_from_json(allocations)
         yield UsageLine(pk, arn, product, account, customer, dimension, at, quantity, parts)
@@ -84,8 +86,8 @@ def pick(*, now: datetime, token: int, but_regions: Sequence[str], most: Callabl
     region = first[-1]
     calls = most(region)
     alike = due.filter(**dict(zip(_ALIKE, first, strict=True)))
-    rows = alike.values_list(*_LINE)[: calls * MAX_RECORDS_PER_CALL]
-    return [Batch(region, lines) for lines in islice(_packed(_lines(rows)), calls)]
+    rows = alike.values_list(*LINE_COLUMNS)[: calls * MAX_RECORDS_PER_CALL]
+    return [Batch(region, lines) for lines in islice(_packed(usage_lines(rows)), calls)]
 
 
 def _packed(lines: Iterable[UsageLine]) -> Iterable[list[UsageLine]]:

@@ -16,11 +16,12 @@ import psycopg
 from django.db import IntegrityError, connection, transaction
 from django.db.models.expressions import RawSQL
 
+from billing import archived_keys
+from billing.archived_keys import Kept
 from billing.models import UsageEvent
 from billing.payers import Place
 
 Name = tuple[int, str]  # an organization's id and its key: what names one use
-
 
 NOWHERE = Place(0, 0, "")
 
@@ -32,6 +33,9 @@ class Content(NamedTuple):
     millionths: int
     tags: Mapping[str, str]
     occurred_at: datetime
+
+
+Known = dict[Name, Content | Kept]
 
 
 @dataclass(slots=True)
@@ -53,21 +57,24 @@ class Told:
     def content(self) -> Content:
         return Content(self.dimension, self.millionths, self.tags, self.instant)
 
-    def repeats(self, known: Content) -> bool:
+    def repeats(self, known: Content | Kept) -> bool:
         """Whether it is the same use. The time counts only if it was told."""
+        if isinstance(known, Kept):
+            content = archived_keys.content(self.dimension, self.millionths, self.tags)
+            return archived_keys.is_same(known, content, self.occurred_at)
         told = (self.dimension, self.millionths, self.tags)
         return told == known[:3] and self.occurred_at in (None, known.occurred_at)
 
 
-def known(names: Collection[Name]) -> dict[Name, Content]:
-    """What is stored under these names, of those that name something."""
+def known(names: Collection[Name]) -> Known:
+    """What is stored or archived under these names, of those that name something."""
     if not names:
         return {}
     found = RawSQL(_FIND[connection.vendor], [json.dumps(list(names))])
-    return _contents(UsageEvent.objects.filter(pk__in=found))
+    return archived_keys.known(names) | _contents(UsageEvent.objects.filter(pk__in=found))
 
 
-def store(told: Sequence[Told], *, now: datetime) -> dict[Name, Content]:
+def store(told: Sequence[Told], *, now: datetime) -> Known:
     """Store uses, each under another name, in order. Returns those names that are known, with what they name.
 
     Runs in the caller's transaction.
@@ -80,7 +87,7 @@ def store(told: Sequence[Told], *, now: datetime) -> dict[Name, Content]:
 # --- Anywhere
 
 
-def _create(told: Sequence[Told], *, now: datetime) -> dict[Name, Content]:
+def _create(told: Sequence[Told], *, now: datetime) -> Known:
     there = known([each.name for each in told])
     UsageEvent.objects.bulk_create(
         UsageEvent(
@@ -119,6 +126,9 @@ _INSERT_TOLD = """
            %s, key, tags, disposition
     FROM billing_told
     ON CONFLICT (organization_id, key) DO NOTHING"""
+_FORGET_TOLD = """
+    DELETE FROM billing_told told USING jsonb_array_elements(%s::jsonb) asked
+    WHERE told.organization_id = (asked ->> 0)::bigint AND told.key = asked ->> 1"""
 _KNOWN_TOLD = """
     SELECT event.id FROM billing_told told
     JOIN billing_usageevent event ON event.organization_id = told.organization_id AND event.key = told.key
@@ -139,7 +149,7 @@ _AHEAD = 500  # lines that PostgreSQL stores while the next are written
 _ESCAPED = str.maketrans({"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
 
-def _copy(told: Sequence[Told], *, now: datetime) -> dict[Name, Content]:
+def _copy(told: Sequence[Told], *, now: datetime) -> Known:
     """Straight into the table: mostly every key is new. A chunk that has a known one is merged instead."""
     end = f"\t{now}\n"
     try:
@@ -153,21 +163,25 @@ def _copy(told: Sequence[Told], *, now: datetime) -> dict[Name, Content]:
                 copy.write(_text(told[start : start + _AHEAD], end))
         return {}
     except IntegrityError as error:
-        if not isinstance(error.__cause__, psycopg.errors.UniqueViolation):
+        is_archived = "usage_event_key_is_archived" in str(error)
+        if not is_archived and not isinstance(error.__cause__, psycopg.errors.UniqueViolation):
             raise
     return _merge(told, now=now)
 
 
-def _merge(told: Sequence[Told], *, now: datetime) -> dict[Name, Content]:
+def _merge(told: Sequence[Told], *, now: datetime) -> Known:
     with connection.cursor() as cursor:
         cursor.execute(_CREATE_TOLD)
         cursor.execute("TRUNCATE billing_told")
         with connection.wrap_database_errors, cursor.copy(_COPY_TOLD) as copy:
             copy.write(_text(told, "\n"))
+        archived = archived_keys.known([each.name for each in told])
+        if archived:
+            cursor.execute(_FORGET_TOLD, [json.dumps(list(archived))])
         cursor.execute(_INSERT_TOLD, [now])
         if cursor.rowcount == len(told):
             return {}
-    return _contents(UsageEvent.objects.filter(pk__in=RawSQL(_KNOWN_TOLD, [])))
+    return archived | _contents(UsageEvent.objects.filter(pk__in=RawSQL(_KNOWN_TOLD, [])))
 
 
 def _text(told: Sequence[Told], end: str) -> str:
@@ -184,7 +198,7 @@ def _line(told: Told) -> str:
     return f"{organization}\t{agreement}\t{dimension}\t{told.millionths}\t{at}\t{key}\t{tags}\t{disposition}"
 
 
-def _contents(events: Any) -> dict[Name, Content]:
+def _contents(events: Any) -> Known:
     rows: Iterable[Any] = events.order_by().values_list(
         "organization_id", "key", "dimension__key", "quantity", "tags", "occurred_at"
     )

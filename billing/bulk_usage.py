@@ -19,6 +19,7 @@ from django.utils import timezone
 from accounts.models import Organization
 from billing import bulk_store
 from billing import usage_rules as rules
+from billing.archived_keys import Kept
 from billing.aws.limits import MAX_DIMENSION_LENGTH, MAX_QUANTITY
 from billing.bulk_store import Content, Name, Told
 from billing.models import Agreement
@@ -127,7 +128,7 @@ def _record_chunk(chunk: Sequence[Any], report: Report, *, first: int, now: date
             report.refused.append(answer)
 
 
-def _answer(told: Told, known: Content | None, reason: str = "") -> Refusal | KnownUse:
+def _answer(told: Told, known: Content | Kept | None, reason: str = "") -> Refusal | KnownUse:
     if known is None:
         return _refusal(told.number, told.given, reason)
     if told.repeats(known):

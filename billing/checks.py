@@ -9,7 +9,8 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import connections
 from django.utils.module_loading import import_string
 
-from billing import gates, triggers
+from billing import audit_archive, gates, triggers
+from billing.forms import ClaimForm
 
 _FEATURE_KEYS = {"dimensions", "products", "quota", "count", "outage"}
 
@@ -74,6 +75,36 @@ def features_are_well_formed(app_configs: Any, **kwargs: Any) -> list[CheckMessa
                 )
             )
     return errors
+
+
+@register()
+def audit_links_are_kept_for_a_year(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    if settings.AUDIT_KEPT_FOR >= audit_archive.LEAST_KEPT:
+        return []
+    return [
+        Error(
+            f"AUDIT_KEPT_DAYS is {settings.AUDIT_KEPT_FOR.days}: the audit trail is kept for a year at least",
+            hint=f"Set it to {audit_archive.LEAST_KEPT.days} or more, or leave it out.",
+            id="billing.E006",
+        )
+    ]
+
+
+@register()
+def the_onboarding_form_asks_what_must_be_known(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
+    try:
+        form = import_string(settings.ONBOARDING_FORM)
+    except ImportError:
+        form = None
+    if isinstance(form, type) and issubclass(form, ClaimForm):
+        return []
+    return [
+        Error(
+            f"ONBOARDING_FORM is {settings.ONBOARDING_FORM!r}, which is no subclass of ClaimForm to import",
+            hint="Name a subclass of billing.forms.ClaimForm by its dotted path: docs/onboarding.md.",
+            id="billing.E007",
+        )
+    ]
 
 
 def _is_function(path: object) -> bool:

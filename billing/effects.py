@@ -14,10 +14,12 @@ from time import monotonic
 
 from django.db.models import F, QuerySet
 
+from accounts import log_context
 from billing import entitlements, mailing, metering, readings, succession
 from billing.aws.errors import MarketplaceError
 from billing.aws.types import Marketplace
-from billing.mails import LETTERS, Situation
+from billing.letters import Situation
+from billing.mails import LETTERS
 from billing.models import Agreement, Effect
 
 logger = logging.getLogger(__name__)
@@ -74,7 +76,8 @@ def _take_turn(due: QuerySet[Effect], marketplace: Marketplace, *, now: datetime
             until = now + timedelta(seconds=monotonic() - began) + IN_HAND
             effect = _take_in_hand(pk, now=now, until=until)
             if effect is not None:
-                done += _do_one(effect, marketplace, now=now)
+                with log_context.about(agreement=effect.agreement_id):
+                    done += _do_one(effect, marketplace, now=now)
             if monotonic() > ends:
                 return done
     return done

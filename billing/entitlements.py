@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 
 from django.db import transaction
 
+from accounts import log_context
 from billing import audit, customers, flags, mails, owed, readings, timeline
 from billing.aws.types import EntitlementFilter, GrantedEntitlement, Marketplace
 from billing.customers import license_id
@@ -41,13 +42,25 @@ def sync(
     ``now``. Returns whether the reading was applied: one that began before the last applied one is not.
     Raises MarketplaceError.
     """
+    with log_context.about(agreement=agreement.pk):
+        return _sync(agreement, marketplace, began_at=now, since=since, because=because)
+
+
+def _sync(
+    agreement: Agreement,
+    marketplace: Marketplace,
+    *,
+    began_at: datetime,
+    since: datetime | None,
+    because: str,
+) -> bool:
     rows = _read(agreement, marketplace)
     current = agreement.entitlements.current().values_list("dimension_key", flat=True)
     if timeline.lost(current, (row.dimension for row in rows)):
         # Something is gone. Before access is taken away, AWS must say so twice.
         rows = _read(agreement, marketplace)
     with transaction.atomic():
-        return apply(customers.lock(agreement.pk), rows, began_at=now, since=since, because=because)
+        return apply(customers.lock(agreement.pk), rows, began_at=began_at, since=since, because=because)
 
 
 def apply(

@@ -11,7 +11,9 @@ from typing import Any
 
 from accounts.adapter import Part
 from accounts.models import Organization, User
-from billing.models import Entitlement, MeteringRecord, Registration
+from billing import tenures
+from billing.models import Agreement, Entitlement, MeteringRecord
+from billing.tenures import Tenures
 
 # So many rows are in memory at a time.
 CHUNK = 2000
@@ -20,12 +22,15 @@ Row = dict[str, Any]
 
 
 def of_organization(organization: Organization) -> Iterator[Part]:
+    held = tenures.read(organization)
     yield "purchases", _purchases(organization)
+    yield "earlier_purchases", _earlier(held)
     yield "entitlements", _entitlements(organization)
-    yield "arrivals", _arrivals(Registration.objects.filter(agreement__organization=organization))
+    yield "arrivals", _arrivals(held.arrivals())
     yield "join_requests", _join_requests(organization.join_requests)
-    yield "reported_usage", _reported(organization)
+    yield "reported_usage", _reported(held)
     yield "usage", _usage(organization)
+    yield "archived_usage", _archived(organization)
 
 
 def of_person(user: User) -> Iterator[Part]:
@@ -41,6 +46,19 @@ def _purchases(organization: Organization) -> Iterator[Row]:
             "product": agreement.product.title,
             "aws_account": agreement.customer.masked,
             **{name: getattr(agreement, name) for name in _OF_AGREEMENT},
+        }
+
+
+def _earlier(held: Tenures) -> Iterator[Row]:
+    """Those that were moved to another workspace: only that it had them, and until when."""
+    gone = Agreement.objects.filter(held.agreements).exclude(organization=held.organization)
+    for agreement in gone.select_related("product", "customer").order_by("pk").iterator(chunk_size=CHUNK):
+        until = [span.end for span in held.moved[agreement.pk]]
+        yield {
+            "id": agreement.pk,
+            "product": agreement.product.title,
+            "aws_account": agreement.customer.masked,
+            "moved_away_at": until[-1],
         }
 
 
@@ -73,13 +91,17 @@ def _arrivals(registrations: Any) -> Iterator[Row]:
 def _join_requests(requests: Any) -> Iterator[Row]:
     names = ("created_at", "user__email", "organization__name", "is_approved", "answered_at")
     for row in requests.order_by("pk").values(*names).iterator(chunk_size=CHUNK):
+        if not row["is_approved"]:
+            # Who asked was told no more than a masked address of whom to ask.
+            row["organization__name"] = None
         yield _named(row, asked_by="user__email", workspace="organization__name", approved="is_approved")
 
 
-def _reported(organization: Organization) -> Iterator[Row]:
-    """What AWS is told. Of how each record fares only what pages say: in whose hands it is."""
+def _reported(held: Tenures) -> Iterator[Row]:
+    """What AWS is told of its hours. Of how each record fares only what pages say: in whose hands it is."""
     names = ("agreement_id", "dimension__key", "hour", "used", "included", "quantity", "state")
-    records = MeteringRecord.objects.filter(agreement__organization=organization).order_by("pk")
+    agreements = Agreement.objects.filter(held.agreements).order_by().values("pk")
+    records = MeteringRecord.objects.filter(held.in_hours(), agreement__in=agreements).order_by("pk")
     for row in records.values(*names).iterator(chunk_size=CHUNK):
         yield _named(row, purchase="agreement_id", dimension="dimension__key", billed="quantity")
 
@@ -98,6 +120,14 @@ def _usage(organization: Organization) -> Iterator[Row]:
     events = organization.usage_events.order_by("pk")
     for row in events.values(*names).iterator(chunk_size=CHUNK):
         yield _named(row, purchase="agreement_id", dimension="dimension__key")
+
+
+def _archived(organization: Organization) -> Iterator[Row]:
+    """Days whose single uses are in the archive: what its own add up to."""
+    names = ("agreement_id", "dimension__key", "day", "disposition", "quantity", "event_count")
+    totals = organization.archived_totals.order_by("day", "pk")
+    for row in totals.values(*names).iterator(chunk_size=CHUNK):
+        yield _named(row, purchase="agreement_id", dimension="dimension__key", uses="event_count")
 
 
 def _named(row: Mapping[str, Any], **columns: str) -> Row:

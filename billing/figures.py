@@ -14,12 +14,14 @@ State = MeteringRecord.State
 OPEN = "open"
 # AWS is to be told, or has yet to confirm.
 SENDING = (*MeteringRecord.SENDABLE, State.HELD)
+# AWS has answered, and a person has to find out what it bills.
+CHECKED = (State.CONFLICT, State.PARKED)
 ZERO = Decimal(0)
 
 
 @dataclass(slots=True)
 class Figures:
-    """Used = included + billed + sending + open + not billed.
+    """Used = included + billed + sending + open + checked + not billed.
 
     Of a closed hour AWS's hour counts, in which it bills; of all other usage the hour in which it occurred.
     """
@@ -56,8 +58,18 @@ class Figures:
         return self.sending + self.open
 
     @property
+    def checked(self) -> Decimal:
+        """It may be on AWS's bill, with another figure, or not at all."""
+        return self.sum_of(CHECKED)
+
+    @property
     def not_billed(self) -> Decimal:
-        return sum(self.by_state.values(), ZERO) - self.billed - self.waiting
+        return sum(self.by_state.values(), ZERO) - self.billed - self.waiting - self.checked
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether AWS's bill of what is counted here stays as it is."""
+        return not self.waiting and not self.checked
 
     def sum_of(self, states: Collection[str]) -> Decimal:
         return sum((self.by_state.get(state, ZERO) for state in states), ZERO)

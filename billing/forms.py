@@ -14,6 +14,7 @@ from django.forms.boundfield import BoundField
 from django.utils.module_loading import import_string
 from django.utils.translation import gettext_lazy as _
 
+from accounts import names
 from accounts.models import Organization
 from billing.models import Registration
 
@@ -32,7 +33,7 @@ class ClaimForm(forms.Form):
     organization = forms.ChoiceField(label=_("Workspace"), widget=forms.RadioSelect)
     name = forms.CharField(
         label=_("Name of the new workspace"),
-        max_length=120,
+        max_length=Organization._meta.get_field("name").max_length,
         required=False,
         widget=forms.TextInput(attrs={"autocomplete": "organization"}),
     )
@@ -64,6 +65,10 @@ class ClaimForm(forms.Form):
         first = next(iter(self._organizations), NEW)
         mine = str(preferred.pk) if preferred and str(preferred.pk) in self._organizations else first
         return {"registration": reference(registration) if registration else "", "organization": mine}
+
+    def clean_name(self) -> str:
+        name: str = self.cleaned_data["name"]
+        return names.checked_to_be_seen(name) if name else ""
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}

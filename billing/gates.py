@@ -26,7 +26,7 @@ from billing import holdings, terms
 from billing.aws.window import month_of
 from billing.grants import ALLOWED, Grant, Quota, Reason
 from billing.holdings import Entitled, Holding
-from billing.models import Agreement, Dimension, Entitlement, UsageEvent
+from billing.models import Agreement, Dimension, Entitlement, MeteringRecord, UsageEvent
 
 # What a feature's `outage` may be beside a timedelta: access while nobody knows whether it was renewed.
 OPEN, CLOSED = "open", "closed"
@@ -77,29 +77,35 @@ def reserve(
 
 def drawn_from(entitled_key: str, agreements: Sequence[int], *, now: datetime) -> Decimal:
     """How much of the agreements' usage, open usage too, drew on the entitled dimension in this period."""
-    by_month = Q(dimension__allowance_period=Dimension.Period.MONTH, occurred_at__gte=month_of(now))
-    by_term = Q(dimension__allowance_period=Dimension.Period.TERM) & ~_before_this_term(
-        entitled_key, agreements, now=now
-    )
-    billable = UsageEvent.objects.filter(
-        by_month | by_term,
-        agreement__in=agreements,
-        dimension__included_by__key=entitled_key,
-        disposition=UsageEvent.Disposition.BILLABLE,
-    )
-    return billable.aggregate(total=Sum("quantity"))["total"] or Decimal(0)
+    began = _terms_began(entitled_key, agreements, now=now)
+
+    def sums(rows: Any, column: str, instant: str) -> Any:
+        this_month = Q(
+            dimension__allowance_period=Dimension.Period.MONTH, **{f"{instant}__gte": month_of(now)}
+        )
+        this_term = Q(dimension__allowance_period=Dimension.Period.TERM)
+        for agreement, at in began:
+            this_term &= ~Q(agreement=agreement, **{f"{instant}__lt": at})
+        drawing = rows.filter(
+            this_month | this_term, agreement__in=agreements, dimension__included_by__key=entitled_key
+        )
+        return drawing.order_by().values_list("agreement_id").annotate(total=Sum(column))
+
+    # What is closed stands in records, also where its single uses were archived. The hour in which it is
+    # billed says to which month or term it belongs.
+    closed = sums(MeteringRecord.objects.exclude(state=MeteringRecord.State.VOID), "used", "hour")
+    still_open = sums(UsageEvent.objects.open(), "quantity", "occurred_at")
+    return sum((total for _, total in closed.union(still_open, all=True).order_by()), Decimal(0))
 
 
-def _before_this_term(entitled_key: str, agreements: Sequence[int], *, now: datetime) -> Q:
-    """Usage of earlier terms of a contract that renewed in place: the hour in which it is billed decides."""
+def _terms_began(
+    entitled_key: str, agreements: Sequence[int], *, now: datetime
+) -> list[tuple[int, datetime]]:
+    """When this term began, of contracts that renewed in place."""
     rows = Entitlement.objects.filter(agreement__in=agreements, dimension_key=entitled_key)
-    earlier = Q(pk=None)
-    for agreement, of in groupby(rows.order_by("agreement"), key=lambda row: row.agreement_id):
-        began = terms.term_began(of, now)
-        if began is not None:
-            is_open = Q(metering_record=None, occurred_at__lt=began)
-            earlier |= Q(agreement=agreement) & (is_open | Q(metering_record__hour__lt=began))
-    return earlier
+    by_agreement = groupby(rows.order_by("agreement"), key=lambda row: row.agreement_id)
+    found = ((agreement, terms.term_began(of, now)) for agreement, of in by_agreement)
+    return [(agreement, began) for agreement, began in found if began is not None]
 
 
 def temporary(organization: Organization, *, now: datetime | None = None) -> Grant | None:

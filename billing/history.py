@@ -18,6 +18,9 @@ from typing import Any, cast
 from django.db.models import Count, F, Max, Model, Q, QuerySet
 from django.db.models.functions import Coalesce, TruncDate
 from django.utils import timezone
+from django.utils.functional import Promise
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from billing import phrases
 from billing.aws.window import HOUR
@@ -35,12 +38,19 @@ from billing.phrases import Phrase
 # An effect is due every minute: one that waits for longer was tried and failed, or nobody does them.
 PATIENCE = timedelta(minutes=5)
 
-# Links that tell what another source tells better: an arrival, a row of the timeline, a day of metering.
-_TOLD_ELSEWHERE = ("buyer_arrived", "entitlements_changed", "hours_closed")
+# Links that tell what another source tells better: an arrival, a row of the timeline, a day of metering, a
+# refused call.
+_TOLD_ELSEWHERE = (
+    "buyer_arrived",
+    "entitlements_changed",
+    "hours_closed",
+    "records_parked",
+    "records_in_conflict",
+)
 _ANSWERS = ("", "Success", "Unprocessed")  # of a metering call, no refusals
-_SPEAKERS: dict[str, str] = {
-    MarketplaceEvent.Channel.CLOCK: "the clock",
-    MarketplaceEvent.Channel.READING: "this site",
+_SPEAKERS: dict[str, str | Promise] = {
+    MarketplaceEvent.Channel.CLOCK: gettext_lazy("the clock"),
+    MarketplaceEvent.Channel.READING: gettext_lazy("this site"),
 }
 _CAUSE = re.compile(r"(eventbridge|sns|clock|reading):(.+)")
 
@@ -127,7 +137,7 @@ def _effects(asked: _Asked) -> Iterator[Entry]:
     )
     for effect in asked.newest(effects, "at"):
         overdue = effect.due_at <= asked.now - PATIENCE
-        yield _entry(effect.at, phrases.of_effect(effect, overdue=overdue), by="this site", link_to=effect)
+        yield _entry(effect.at, phrases.of_effect(effect, overdue=overdue), by=_("this site"), link_to=effect)
 
 
 def _closed(asked: _Asked) -> Iterator[Entry]:
@@ -152,7 +162,7 @@ def _metering(asked: _Asked) -> Iterator[Entry]:
         days = days.filter(last__lt=asked.before - HOUR)
     for day in days.order_by("-day")[: asked.limit]:
         phrase = phrases.of_metering(day["day"], day["hours"], cast(Mapping[str, int], day))
-        yield _entry(day["last"] + HOUR, phrase, by="this site", link_to=None)
+        yield _entry(day["last"] + HOUR, phrase, by=_("this site"), link_to=None)
 
 
 def _refusals(asked: _Asked) -> Iterator[Entry]:
@@ -192,7 +202,7 @@ def _arrivals(asked: _Asked) -> Iterator[Entry]:
     arrivals = asked.agreement.registrations.select_related("user")
     for arrival in asked.newest(arrivals, "created_at"):
         phrase = phrases.of_arrival(free_trial=arrival.free_trial_hint)
-        yield _entry(arrival.created_at, phrase, by=str(arrival.user or "a visitor"), link_to=arrival)
+        yield _entry(arrival.created_at, phrase, by=str(arrival.user or _("a visitor")), link_to=arrival)
 
 
 def _events(asked: _Asked) -> Iterator[Entry]:
@@ -216,7 +226,7 @@ def _unapplied(asked: _Asked) -> Iterator[Entry]:
 
 def _told(asked: _Asked, events: QuerySet[MarketplaceEvent]) -> Iterator[Entry]:
     for event in asked.newest(events.defer("body", "payload"), "occurred_at"):
-        by = _SPEAKERS.get(event.channel, "AWS")
+        by = str(_SPEAKERS.get(event.channel, "AWS"))
         yield _entry(event.occurred_at, phrases.of_event(event), by=by, link_to=event)
 
 

@@ -13,7 +13,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils.translation import gettext_lazy as _
 
-from accounts import organizations
+from accounts import locks, organizations
 from accounts.models import Membership, Organization, User
 from accounts.organizations import NotAllowed, RuleBroken
 from billing import audit, customers, owed, personal_mails, registration
@@ -46,10 +46,9 @@ def ask(arrival: Registration, *, user: User, now: datetime) -> JoinRequest:
     The caller has seen to it that the arrival is the person's. Asking again while it is open is the same
     request. Raises Unverified, PurchaseOver, or a RuleBroken with a sentence for people.
     """
-    if not user.emailaddress_set.filter(verified=True).exists():
-        raise registration.Unverified("The e-mail address is not verified.")
     with transaction.atomic():
         agreement = customers.lock(arrival.agreement_id)
+        registration.require_proven(user)
         if agreement.status in registration.OVER:
             raise registration.PurchaseOver("The purchase failed or has ended.")
         organization = _asked(agreement, user)
@@ -77,7 +76,8 @@ def ask(arrival: Registration, *, user: User, now: datetime) -> JoinRequest:
 
 def _asked(agreement: Agreement, user: User) -> Organization:
     """Whom the request is for: who has the purchase, else who has others of the same AWS account."""
-    organization = agreement.organization or household(agreement, user=user)
+    found = agreement.organization or household(agreement, user=user)
+    organization = locks.organization(found.pk) if found else None
     if organization is None or organization.closed_at is not None:
         raise NobodyToAsk
     membership = organization.memberships.filter(user=user).first()
@@ -91,12 +91,15 @@ def _asked(agreement: Agreement, user: User) -> Organization:
 def answer(request: JoinRequest, *, approve: bool, by: User, now: datetime) -> JoinRequest:
     """An owner's or admin's answer, once: a second one changes nothing.
 
-    Approved, the person is a member, and a purchase that is nobody's yet is the workspace's. Raises
-    NotAllowed, and NoSeat or Unverified, which leave the request open.
+    Approved, the person is a member, and a purchase that is nobody's yet is the workspace's. Who has closed
+    their account is refused, whatever the answer. Raises NotAllowed, and NoSeat or Unverified, which leave
+    the request open.
     """
     with transaction.atomic():
-        # In the order in which a claim locks: the agreement, then the organization.
+        # In the order of accounts.locks; both people, as a claim holds who claims.
         agreement = customers.lock(request.registration.agreement_id)
+        people = locks.people(request.user_id, by.pk)
+        locks.organization(request.organization_id)
         locked = JoinRequest.objects.select_for_update(no_key=True, of=("self",))
         current = locked.select_related("registration", "organization", "user").get(pk=request.pk)
         organization = current.organization
@@ -104,6 +107,7 @@ def answer(request: JoinRequest, *, approve: bool, by: User, now: datetime) -> J
             raise NotAllowed
         if current.is_approved is not None:
             return current
+        approve = approve and people[current.user_id].closed_at is None
         if approve:
             organizations.admit(current.user, into=organization, role=Membership.Role.MEMBER, by=by, now=now)
             if agreement.organization_id is None and agreement.status not in registration.OVER:

@@ -16,6 +16,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Count
 
+from accounts import log_context
 from billing import audit, crashpoints, ending, identity, open_usage, records, taken
 from billing.aws.window import HOUR, hour_of
 from billing.hours import Closable, Uses, oldest, plan
@@ -87,10 +88,11 @@ def _close_in_chunks(waiting: Mapping[int, int], *, region: str, now: datetime) 
 def _close_one_by_one(pks: Sequence[int], *, region: str, now: datetime) -> int:
     made = 0
     for pk in pks:
-        try:
-            made += _close([pk], region=region, now=now)
-        except Exception:  # one agreement's trouble must not keep the others' usage from AWS
-            logger.exception("Hours of agreement %s could not be closed", pk)
+        with log_context.about(agreement=pk):
+            try:
+                made += _close([pk], region=region, now=now)
+            except Exception:  # one agreement's trouble must not keep the others' usage from AWS
+                logger.exception("Hours of agreement %s could not be closed", pk)
     return made
 
 

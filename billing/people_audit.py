@@ -1,8 +1,8 @@
 """Who came into an organization, left it, or got another role in it, on the organization's own audit stream.
 
 accounts knows nothing of this: its rows' signals tell. Ids only; a name or an address never gets here. What a
-bulk ``QuerySet.update()`` changes is not told: invitations that end because their organization is closed or
-their person was removed, which both are told themselves.
+bulk ``QuerySet.update()`` changes is not told: invitations that end because their organization is closed, or
+their person was removed, or who sent them was or has a lesser role now, which are all told themselves.
 """
 
 from __future__ import annotations

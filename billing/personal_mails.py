@@ -10,7 +10,7 @@ from django.db.models import Q, QuerySet
 from django.urls import reverse
 
 from accounts import mail
-from accounts.models import Membership
+from accounts.models import Membership, User
 from billing.letters import Letter, Situation, by_now, owe
 from billing.models import Agreement, JoinRequest, Registration
 from billing.owed import Debt
@@ -20,9 +20,9 @@ Status = Agreement.Status
 UNFINISHED_AFTER = timedelta(hours=24)
 
 
-def unfinished(at: datetime) -> Debt:
-    """To who signed in with a purchase and did not set it up: one reminder, whoever came with it."""
-    return owe("buyer_unfinished", "", at, at + UNFINISHED_AFTER)
+def unfinished(user: User, *, at: datetime) -> Debt:
+    """To who was signed in with a purchase and did not set it up: one reminder each."""
+    return owe("buyer_unfinished", str(user.pk), at, at + UNFINISHED_AFTER)
 
 
 def join_requested(request: JoinRequest, *, at: datetime) -> Debt:
@@ -42,13 +42,13 @@ def _unless_finished(case: Situation) -> str:
 
 
 def _came_with(case: Situation) -> QuerySet[Registration]:
-    """Arrivals remembered for somebody who has left it at that."""
+    """Arrivals remembered for the person, if they have left it at that."""
     asked = JoinRequest.objects.filter(registration__agreement=case.agreement).values("user")
-    return case.agreement.registrations.exclude(user=None).exclude(user__in=asked)
+    return case.agreement.registrations.filter(user=int(case.which)).exclude(user__in=asked)
 
 
 def _who_came(case: Situation) -> Q:
-    return Q(pk__in=_came_with(case).values("user"))
+    return Q(pk=int(case.which))
 
 
 def _request(case: Situation) -> JoinRequest:

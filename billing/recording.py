@@ -12,9 +12,9 @@ from django.utils import timezone
 from psycopg.types.numeric import Int8
 
 from accounts.models import Organization
-from billing import prepared
+from billing import archived_keys, prepared
 from billing import usage_rules as rules
-from billing.models import Agreement, UsageEvent
+from billing.models import Agreement, ArchivedUsageKey, UsageEvent
 from billing.payers import Payers, oldest_accepted
 
 # Stores the use if exactly one agreement was active then and the key is new; else nothing, and the reason is
@@ -34,6 +34,8 @@ _INSERT = """
         AND agreement.activated_at <= %(instant)s
         AND (agreement.ended_at IS NULL OR agreement.ended_at > %(instant)s)
         AND (%(agreement)s::bigint IS NULL OR agreement.id = %(agreement)s)
+        AND NOT EXISTS (SELECT 1 FROM billing_archivedusagekey kept
+                        WHERE kept.organization_id = %(organization)s AND kept.digest = %(digest)s::uuid)
     HAVING count(*) = 1
     ON CONFLICT (organization_id, key) DO NOTHING
     RETURNING id, agreement_id, dimension_id, disposition"""
@@ -52,9 +54,9 @@ def record(
 ) -> UsageEvent:
     """Record that ``organization`` used ``quantity`` of the metered ``dimension`` (its AWS API name).
 
-    The same key with the same content returns the first event, whatever agreement it went to. Usage that is
-    well-formed but cannot be billed (too late, outside the agreement) is stored with that ``disposition``:
-    product code does not break because a buyer cancelled.
+    The same key with the same content returns the first event, whatever agreement it went to, also where it
+    is archived and no row any more. Usage that is well-formed but cannot be billed (too late, outside the
+    agreement) is stored with that ``disposition``: product code does not break because a buyer cancelled.
 
     ``tags`` become the buyer's cost allocation tags (at most 5). Raises UsageRefused.
     """
@@ -75,6 +77,9 @@ def record(
         return event
     known = _known(organization, key)
     if known is None:
+        archived = archived_keys.find(organization, key)
+        if archived is not None:
+            return _same_as_archived(archived, event, dimension, occurred_at)
         payers = Payers([organization.pk], now=now)
         place = payers.candidates(organization, dimension, agreement).place(event.occurred_at)
         event.agreement_id, event.dimension_id, event.disposition = place
@@ -83,7 +88,7 @@ def record(
                 event.save(force_insert=True)
         except IntegrityError:
             known = _known(organization, key)
-            if known is None:
+            if known is None:  # or somebody archived it at this moment: asked again, it is known
                 raise
     return event if known is None else _same(known, event, dimension, occurred_at)
 
@@ -101,6 +106,7 @@ def _insert(event: UsageEvent, dimension: str, agreement: Agreement | None) -> b
                 "instant": event.occurred_at,
                 "now": event.recorded_at,
                 "key": event.key,
+                "digest": archived_keys.digest(event.key),
                 "tags": json.dumps(event.tags),
                 "too_late": event.occurred_at < oldest_accepted(event.recorded_at),
             },
@@ -122,3 +128,12 @@ def _same(known: UsageEvent, told: UsageEvent, dimension: str, occurred_at: date
     if (known.dimension.key, known.quantity, known.tags, known.occurred_at) != wanted:
         raise rules.KeyReused(known.key)
     return known
+
+
+def _same_as_archived(
+    kept: ArchivedUsageKey, told: UsageEvent, dimension: str, occurred_at: datetime | None
+) -> UsageEvent:
+    content = archived_keys.content(dimension, archived_keys.millionths(told.quantity), told.tags)
+    if not archived_keys.is_same(kept, content, occurred_at):
+        raise rules.KeyReused(told.key)
+    return archived_keys.as_event(kept, told)

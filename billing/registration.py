@@ -15,8 +15,8 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.views.decorators.debug import sensitive_variables
 
-from accounts import organizations
-from accounts.models import Organization, User
+from accounts import locks, organizations
+from accounts.models import Membership, Organization, User
 from billing import audit, customers, lifecycle, mails, owed, succession
 from billing.aws.errors import MarketplaceError, MarketplaceUnavailable, Scope
 from billing.aws.limits import TOKEN_LIFETIME
@@ -164,30 +164,27 @@ def claim(
     Claiming again for the same organization changes nothing. Raises AlreadyClaimed when another organization
     was first, PurchaseOver when there is nothing left to claim, ClaimRefused when the person may not do this.
     """
-    if not by.emailaddress_set.filter(verified=True).exists():
-        raise Unverified("The e-mail address is not verified.")
-    if (
-        organization is not None
-        and not Organization.objects.administered_by(by).filter(pk=organization.pk, closed_at=None).exists()
-    ):
-        raise ClaimRefused("Only an owner or admin can attach a purchase to an organization.")
     with transaction.atomic():
         agreement = customers.lock(registration.agreement_id)
+        try:
+            require_proven(by)
+        except organizations.AccountClosed as error:
+            raise ClaimRefused("The account was closed meanwhile.") from error
+        chosen = _administered(organization, by) if organization else None
         if agreement.organization is not None:
-            pressed_twice = (
-                organization is None and agreement.organization.memberships.filter(user=by).exists()
-            )
+            pressed_twice = organization is None and _set_up_by(by, agreement)
             if pressed_twice or agreement.organization == organization:
                 return agreement
             raise AlreadyClaimed("Another organization has this purchase.")
         if agreement.status in OVER:
             raise PurchaseOver("The purchase failed or has ended.")
-        target = _still_open(organization) if organization else organizations.create(name=new_name, owner=by)
+        target = chosen or organizations.create(name=new_name, owner=by)
         agreement.organization = target
         agreement.claimed_at = now
         agreement.save(update_fields=["organization", "claimed_at"])
-        Registration.objects.filter(agreement=agreement, claimed_at=None).update(claimed_at=now)
-        Registration.objects.filter(pk=registration.pk).update(user=by, answers=dict(answers or {}))
+        Registration.objects.filter(pk=registration.pk).update(
+            user=by, claimed_at=now, answers=dict(answers or {})
+        )
         audit.record(agreement, "claimed", by=by, at=now, organization=target.pk)
         owed.owe(agreement, [mails.welcome(now)])
         lifecycle.bring_up_to_date(agreement, by=by, now=now)
@@ -195,9 +192,28 @@ def claim(
     return agreement
 
 
-def _still_open(organization: Organization) -> Organization:
-    """Locked, so that nobody closes it while it gets something that AWS bills."""
-    locked = organizations.lock(organization.pk)
-    if locked.closed_at is not None:
-        raise ClaimRefused("The organization was closed meanwhile.")
+def _set_up_by(user: User, agreement: Agreement) -> bool:
+    """Whether it was this person, who is still where they took it. A colleague's workspace is not the new one
+    that somebody asks for.
+    """
+    theirs = agreement.registrations.filter(user=user).exclude(claimed_at=None)
+    assert agreement.organization is not None
+    return theirs.exists() and agreement.organization.memberships.filter(user=user).exists()
+
+
+def require_proven(user: User) -> None:
+    """Hold the person, who must have an account and an address that is theirs. Under the purchase's lock.
+
+    Raises AccountClosed or Unverified.
+    """
+    organizations.lock_person(user)
+    if not user.emailaddress_set.filter(verified=True).exists():
+        raise Unverified("The e-mail address is not verified.")
+
+
+def _administered(organization: Organization, by: User) -> Organization:
+    """Locked: nobody closes it while it gets something that AWS bills, nor takes the role from ``by``."""
+    locked = locks.organization(organization.pk)
+    if organizations.role_of(by, locked) not in Membership.ADMINISTRATORS or locked.closed_at is not None:
+        raise ClaimRefused("Only an owner or admin can attach a purchase to an organization.")
     return locked

@@ -15,14 +15,24 @@ from django.db.models.functions import Coalesce
 from billing import terms
 from billing.aws.window import month_of
 from billing.figures import OPEN, ZERO, Figures
-from billing.models import Agreement, Dimension, Entitlement, MeteringRecord, QuantityField, UsageEvent
+from billing.models import (
+    Agreement,
+    Dimension,
+    Entitlement,
+    MeteringRecord,
+    QuantityField,
+    UsageArchiveTotal,
+    UsageEvent,
+)
+from billing.tenures import Tenures
 
 
 @dataclass(slots=True)
 class Drawn:
-    """By one metered dimension, on what it draws on, in the allowance's term or month."""
+    """By one metered dimension, on what it draws on, in the allowance's term or month, whoever used it."""
 
     used: Decimal = ZERO
+    elsewhere: Decimal = ZERO  # of it, in another workspace that had the purchase
     included: Decimal = ZERO  # of the closed hours
     open: Decimal = ZERO
 
@@ -39,10 +49,14 @@ def read(
     agreements: Sequence[Agreement],
     dimensions: Collection[Dimension],
     timelines: Mapping[int, Iterable[Entitlement]],
+    tenures: Tenures,
     *,
     now: datetime,
 ) -> Sums:
-    """Of what has ended all of its usage, of all others that of AWS's month; in one statement."""
+    """Of what has ended all of its usage, of all others that of AWS's month; in one statement.
+
+    What others used of a purchase that was moved is not told, but it has drawn on what the purchase includes.
+    """
     pks = [agreement.pk for agreement in agreements]
     over = [agreement.pk for agreement in agreements if agreement.ended_at is not None]
     earlier = _earlier_terms(dimensions, timelines, now=now)
@@ -52,6 +66,7 @@ def read(
         return told, _this_term(dimensions, earlier, column, now=now)
 
     told, term = parts("hour")
+    ours = tenures.in_hours()
     records = (
         MeteringRecord.objects.filter(agreement__in=pks)
         .exclude(state=MeteringRecord.State.VOID)
@@ -59,24 +74,30 @@ def read(
         .order_by()
         .values_list("agreement_id", "dimension_id", "became")
         .annotate(
-            of_used=_sum("used", told),
-            of_included=_sum("included", told),
-            of_quantity=_sum("quantity", told),
+            of_used=_sum("used", told & ours),
+            of_included=_sum("included", told & ours),
+            of_quantity=_sum("quantity", told & ours),
             drawn=_sum("used", term),
             covered=_sum("included", term),
+            of_others=_sum("used", term & ~ours) if ours else _ZERO,
         )
     )
     told, term = parts("occurred_at")
+    ours = tenures.used()
+    told &= ours
     usage = UsageEvent.objects.filter(agreement__in=pks)
-    still_open = _of_events(usage.open().annotate(became=Value(OPEN)), told, _sum("quantity", term))
+    still_open = _of_events(usage.open().annotate(became=Value(OPEN)), told, drawn=term, ours=ours)
     never = usage.exclude(disposition=UsageEvent.Disposition.BILLABLE).annotate(became=F("disposition"))
+    archived = UsageArchiveTotal.objects.filter(ours, agreement__in=over)
+    gone = archived.exclude(disposition=UsageEvent.Disposition.BILLABLE).annotate(became=F("disposition"))
     sums = Sums()
-    for agreement, dimension, state, used, included, quantity, drawn, covered in records.union(
-        still_open, _of_events(never, told, _ZERO), all=True
-    ):
+    for agreement, dimension, state, used, included, quantity, drawn, covered, others in records.union(
+        still_open, _of_events(never, told), _of_events(gone, Q(pk__isnull=False)), all=True
+    ).order_by():
         key = agreement, dimension
         sums.figures[key].add(state, used=used, included=included, quantity=quantity)
         sums.drawn[key].used += drawn
+        sums.drawn[key].elsewhere += others
         sums.drawn[key].included += covered
         sums.drawn[key].open += drawn if state == OPEN else 0
     return sums
@@ -89,10 +110,17 @@ def _sum(column: str, condition: Q) -> Any:
     return Coalesce(Sum(column, filter=condition), _ZERO)
 
 
-def _of_events(usage: Any, told: Q, drawn: Any) -> Any:
+def _of_events(usage: Any, told: Q, *, drawn: Q | None = None, ours: Q | None = None) -> Any:
     amount = _sum("quantity", told)
     rows = usage.order_by().values_list("agreement_id", "dimension_id", "became")
-    return rows.annotate(of_used=amount, of_included=_ZERO, of_quantity=amount, drawn=drawn, covered=_ZERO)
+    return rows.annotate(
+        of_used=amount,
+        of_included=_ZERO,
+        of_quantity=amount,
+        drawn=_sum("quantity", drawn) if drawn is not None else _ZERO,
+        covered=_ZERO,
+        of_others=_sum("quantity", drawn & ~ours) if drawn is not None and ours else _ZERO,
+    )
 
 
 def _earlier_terms(

@@ -11,7 +11,7 @@ from typing import Any
 from django.db.models import Case, IntegerField, Prefetch, Value, When
 
 from accounts.models import Organization
-from billing import estimates, subscription_figures
+from billing import estimates, subscription_figures, tenures
 from billing import subscription_words as words
 from billing.aws.window import month_of
 from billing.figures import ZERO, Figures
@@ -32,6 +32,7 @@ class EntitlementLine:
     used: Decimal | None  # None: nothing draws on it
     remaining: Decimal | None
     beyond: Decimal | None = None  # used on top of it, and billed by use
+    elsewhere: Decimal = ZERO  # of what is used, in the workspace that had the purchase before
     is_monthly: bool = False
 
 
@@ -45,7 +46,7 @@ class UsageLine:
 
     @property
     def is_estimate(self) -> bool:
-        return bool(self.figures.waiting)
+        return bool(self.figures.waiting or self.figures.checked)
 
     @property
     def included_so_far(self) -> Decimal:
@@ -95,6 +96,10 @@ class Subscription:
     entitlements: list[EntitlementLine]
     usage: list[UsageLine]  # of this month; of what has ended, all of it
 
+    @property
+    def is_checked(self) -> bool:
+        return any(line.figures.checked for line in self.usage)
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -122,7 +127,8 @@ def page_of(organization: Organization, number: int, *, now: datetime) -> Page:
         if dimension.kind == Dimension.Kind.METERED
     }
     timelines = {agreement.pk: list(agreement.entitlements.all()) for agreement in agreements}
-    sums = subscription_figures.read(agreements, metered.values(), timelines, now=now)
+    held = tenures.read_from(agreements, organization)
+    sums = subscription_figures.read(agreements, metered.values(), timelines, held, now=now)
     told = [_subscription(each, timelines[each.pk], sums, now=now) for each in agreements]
     return Page(
         [each for each in told if not each.is_over],
@@ -137,9 +143,8 @@ def _bought(organization: Organization) -> Any:
     is_over = Case(When(status__in=_OVER, then=Value(1)), default=Value(0), output_field=IntegerField())
     dimensions = Dimension.objects.select_related("included_by")
     return (
-        organization.agreements.select_related(
-            "product", "customer", "previous__product", "successor__product"
-        )
+        tenures.with_moves(organization.agreements.all())
+        .select_related("product", "customer", "previous__product", "successor__product")
         .prefetch_related(
             Prefetch("product__dimensions", dimensions),
             Prefetch("entitlements", Entitlement.objects.order_by("dimension_key", "valid_from")),
@@ -212,6 +217,7 @@ def _entitlement(
         used=used,
         remaining=max(ZERO, row.quantity - used) if used is not None else None,
         beyond=max(ZERO, used - row.quantity) if used is not None else None,
+        elsewhere=sum((sums.drawn[agreement.pk, each.pk].elsewhere for each in drawing), ZERO),
         is_monthly=any(each.allowance_period == Dimension.Period.MONTH for each in drawing),
     )
 

@@ -12,9 +12,22 @@ from django.db import transaction
 from django.utils import timezone
 from kombu.exceptions import ChannelError, OperationalError
 
-from billing import clock, deadlines, effects, events, heartbeat, metering, polling, submission, walk
+from billing import (
+    audit_heads,
+    clock,
+    deadlines,
+    effects,
+    events,
+    heartbeat,
+    jobs,
+    metering,
+    polling,
+    submission,
+    walk,
+)
 from billing.aws.client import get_marketplace
 from billing.aws.errors import MarketplaceError
+from billing.repairs import running
 
 logger = logging.getLogger(__name__)
 
@@ -36,12 +49,14 @@ def _ring(task: Task[Any, Any]) -> None:
 
 
 @shared_task
+@jobs.noted
 def poll_events() -> None:
     for queue_url in settings.MARKETPLACE_EVENT_QUEUES:
         try:
             polling.poll(get_marketplace(), queue_url, now=timezone.now())
         except MarketplaceError as error:
             logger.warning("Polling %s: %s", queue_url, error)
+            jobs.went_past(error)
     # Without a queue too: what SNS posted, and whose bell was lost, waits for this.
     apply_events()
 
@@ -53,12 +68,14 @@ def apply_events() -> None:
 
 
 @shared_task
+@jobs.noted
 def run_effects() -> None:
     if effects.run_due(get_marketplace(), now=timezone.now()):
         ring(submit_metering)
 
 
 @shared_task
+@jobs.noted
 def advance_lifecycles() -> None:
     now = timezone.now()
     events.apply_waiting(now=now)
@@ -69,11 +86,13 @@ def advance_lifecycles() -> None:
 
 
 @shared_task
+@jobs.noted
 def sync_entitlements() -> None:
     walk.sync_all(get_marketplace(), now=timezone.now())
 
 
 @shared_task
+@jobs.noted
 def close_hours() -> None:
     region, now = settings.MARKETPLACE["metering_region"], timezone.now()
     metering.close_hours(region=region, now=now)
@@ -83,10 +102,24 @@ def close_hours() -> None:
 
 
 @shared_task
+@jobs.noted
 def submit_metering() -> None:
     submission.submit_due(get_marketplace(), now=timezone.now())
 
 
 @shared_task
+@jobs.noted
 def watch_deadlines() -> None:
     deadlines.sound(now=timezone.now())
+
+
+@shared_task
+@jobs.noted
+def note_audit_heads() -> None:
+    audit_heads.note(now=timezone.now())
+
+
+@shared_task
+@jobs.noted
+def run_operator_tasks() -> None:
+    running.run_due(get_marketplace, now=timezone.now())

@@ -1,7 +1,7 @@
 """A purchase moves to another organization: what an operator does when it was claimed for the wrong one.
 
 What was used before stays the old organization's, and is billed all the same: AWS bills the license, not the
-workspace. Access moves at once. Both organizations are told.
+workspace. Access moves at once. Both organizations are told. billing.tenures says whose is what afterwards.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from accounts.models import Organization, User
 from billing import audit, customers, owed, transfer_mails
 from billing.decision_rules import Refused
-from billing.models import Agreement
+from billing.models import Agreement, AgreementMove
 
 Status = Agreement.Status
 
@@ -73,6 +73,9 @@ def transfer(
             if each.organization_id == old.pk:
                 each.organization = target
                 each.save(update_fields=["organization"])
+                AgreementMove.objects.create(
+                    agreement=each, from_organization=old, to_organization=target, moved_at=now, moved_by=by
+                )
                 ids = {"organization": target.pk, "before": old.pk}
                 audit.record(each, "transferred", by=by, at=now, reason=reason, **ids)
         owed.owe(agreement, transfer_mails.moved(old, target, at=now))

@@ -17,6 +17,8 @@ from django.db.backends.base.base import BaseDatabaseWrapper
 
 from billing.models import (
     Agreement,
+    AgreementMove,
+    ArchivedUsageKey,
     AuditCheckpoint,
     AuditEvent,
     AuditHead,
@@ -29,6 +31,8 @@ from billing.models import (
     Registration,
     Submission,
     SubmissionLine,
+    UsageArchive,
+    UsageArchiveTotal,
     UsageEvent,
     UsageReport,
     UsageReportLine,
@@ -213,10 +217,64 @@ def _kept_until_exported() -> Trigger:
     )
 
 
+# The first 16 bytes of the key's SHA-256. Django gives SQLite the function; where it is missing, in a tool of
+# another make, no usage can be written at all.
+_DIGEST = {
+    "sqlite": "substr(SHA256({row}.key), 1, 32)",
+    "postgresql": "substr(encode(sha256(convert_to({row}.key, 'UTF8')), 'hex'), 1, 32)::uuid",
+}
+
+
+def _archived_key(row: str, vendor: str) -> str:
+    return (
+        f"SELECT 1 FROM {ArchivedUsageKey._meta.db_table} kept WHERE kept.organization_id = "
+        f"{row}.organization_id AND kept.digest = {_DIGEST[vendor].format(row=row)}"
+    )
+
+
+def _counted_once_more() -> Trigger:
+    """A key that was archived names that use for ever.
+
+    On PostgreSQL it is looked at when the rows are in: whoever inserts a key waits for one who removes it,
+    and must see then that it is archived. LIMIT: a look by index for each, whatever the planner thinks.
+    """
+    return Trigger(
+        UsageEvent,
+        "usage_event_key_is_archived",
+        "INSERT",
+        f"EXISTS ({_archived_key('NEW', 'sqlite')})",
+        on_postgresql=(
+            f"EXISTS (SELECT 1 FROM changed WHERE ({_archived_key('changed', 'postgresql')} LIMIT 1) = 1)"
+        ),
+    )
+
+
+def _kept_until_archived() -> Trigger:
+    """A use leaves only when it is settled and an archive holds it and its key."""
+    record = MeteringRecord._meta.db_table
+    settled = (
+        "(OLD.metering_record_id IS NULL AND OLD.disposition NOT IN ('billable', 'too_late') "
+        f"OR EXISTS (SELECT 1 FROM {record} record WHERE record.id = OLD.metering_record_id "
+        "AND record.state IN ('accepted', 'not_due', 'written_off')))"
+    )
+    sqlite, postgresql = (
+        f"NOT {settled} OR NOT EXISTS ({_archived_key('OLD', vendor)} AND kept.id = OLD.id)"
+        for vendor in _DIGEST
+    )
+    return Trigger(UsageEvent, "usage_event_never_deleted", "DELETE", sqlite, on_postgresql=postgresql)
+
+
 TRIGGERS: tuple[Trigger, ...] = (
     _write_once(UsageEvent, "usage_event_write_once", but={"disposition", "metering_record"}),
     _metered_elsewhere(),
-    _never_deleted(UsageEvent, "usage_event_never_deleted"),
+    _counted_once_more(),
+    _kept_until_archived(),
+    _write_once(UsageArchive, "usage_archive_write_once"),
+    _never_deleted(UsageArchive, "usage_archive_never_deleted"),
+    _write_once(UsageArchiveTotal, "usage_archive_total_write_once"),
+    _never_deleted(UsageArchiveTotal, "usage_archive_total_never_deleted"),
+    _write_once(ArchivedUsageKey, "archived_usage_key_write_once"),
+    _never_deleted(ArchivedUsageKey, "archived_usage_key_never_deleted"),
     _write_once(MeteringRecord, "metering_record_wire_frozen", but=_METERING_STATE),
     # AWS deduplicates by the hour's first instant. It is frozen with the wire form.
     Trigger(
@@ -279,6 +337,8 @@ TRIGGERS: tuple[Trigger, ...] = (
         "agreement_id",
     ),
     _never_deleted(Agreement, "agreement_never_deleted"),
+    _write_once(AgreementMove, "agreement_move_write_once"),
+    _never_deleted(AgreementMove, "agreement_move_never_deleted"),
     _set_once(MarketplaceCustomer, "customer_ids_set_once", "aws_account_id", "customer_identifier"),
     _never_deleted(MarketplaceCustomer, "customer_never_deleted"),
     _write_once(Registration, "registration_write_once", but={"user", "claimed_at", "answers"}),

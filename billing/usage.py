@@ -12,7 +12,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts.models import Organization
-from billing import audit, customers
+from billing import archived_keys, audit, customers
 from billing.bulk_usage import KnownUse, Refusal, Report, Use, record_many
 from billing.models import UsageEvent
 from billing.payers import agreements_with
@@ -47,6 +47,8 @@ def cancel(organization: Organization, key: str, *, reason: str, now: datetime |
     """
     known = UsageEvent.objects.filter(organization=organization, key=key).first()
     if known is None:
+        if archived_keys.find(organization, key) is not None:
+            raise AlreadyMetered("It is settled and archived. A refund is AWS's to make: ask their support.")
         raise UsageRefused(f"There is no usage with the key {key!r}.")
     # The agreement's lock is the one that closing holds: the hour is either closed before this or after.
     customers.lock(known.agreement_id)

@@ -17,7 +17,7 @@ from billing.bar_chart import draw as draw_bars
 from billing.figures import Figures
 from billing.usage_periods import Grain, Period, Place
 from billing.usage_report import Report
-from billing.usage_sums import Meter, Purchase
+from billing.usage_sums import GONE, Meter, Purchase
 
 _MOST_HOURS = 48  # that are told apart below the chart
 
@@ -87,7 +87,9 @@ def purchases(meters: list[Meter], *, zone: tzinfo) -> list[tuple[int, str]]:
 
 
 def _name(meter: Meter, purchase: Purchase, zone: tzinfo) -> str:
-    words = {"product": meter.product, "status": subscription_words.STATUS[purchase.status]}
+    is_gone = purchase.status == GONE
+    status = _("in another workspace now") if is_gone else subscription_words.STATUS[purchase.status]
+    words = {"product": meter.product, "status": status}
     if purchase.activated_at is None:
         return _("%(product)s (%(status)s)") % words
     words["start"] = date_format(purchase.activated_at.astimezone(zone), "DATE_FORMAT")
@@ -152,6 +154,7 @@ def _column(place: Place, figures: Figures, label: str) -> Column:
         "included": figures.included,
         "billed": figures.billed,
         "waiting": figures.waiting,
+        "checked": figures.checked,
         "unbilled": figures.not_billed,
     }
     return Column(title, parts, place.is_open)

@@ -11,7 +11,7 @@ from billing.usage_report import Report
 
 HEADER = (
     "from", "until", "product", "dimension", "unit", "used", "included_in_plan", "billed_by_aws",
-    "being_reported", "not_reported_yet", "not_billed", "is_final",
+    "being_reported", "not_reported_yet", "being_checked", "not_billed", "is_final",
 )  # fmt: skip
 
 
@@ -30,9 +30,10 @@ def lines(report: Report) -> Iterator[str]:
     yield writer.writerow(HEADER)
     for place, figures in report.places:
         amounts = (
-            figures.used, figures.included, figures.billed, figures.sending, figures.open, figures.not_billed,
+            figures.used, figures.included, figures.billed, figures.sending, figures.open, figures.checked,
+            figures.not_billed,
         )  # fmt: skip
-        is_final = not place.is_open and not figures.waiting
+        is_final = place.is_over and figures.is_settled
         yield writer.writerow(
             [
                 _instant(place.start),

@@ -15,7 +15,7 @@ from enum import StrEnum
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 
-from billing.aws.window import HOUR, hour_of, month_of
+from billing.aws.window import HOUR, accepted_until, hour_of, month_of
 
 # Metering did not exist before.
 _FIRST_YEAR = 2016
@@ -60,6 +60,7 @@ class Place:
     start: datetime
     end: datetime
     is_open: bool  # it goes on
+    is_over: bool  # AWS takes no more usage of it
 
 
 _BY_HOUR_TOO = (Grain.DAY, Grain.HOUR)
@@ -109,7 +110,8 @@ def _walk(
     while start < period.end:
         key, following_start = following(start)
         end = min(following_start, period.end)
-        yield Place(key, start, end, is_open=start <= now < end)
+        is_over = now >= accepted_until(end - HOUR, closes_at=None)
+        yield Place(key, start, end, is_open=start <= now < end, is_over=is_over)
         start = end
 
 

@@ -10,6 +10,7 @@ from datetime import datetime, tzinfo
 from billing import usage_periods, usage_sums, usage_tags, usage_words
 from billing.aws.window import HOUR, hour_of
 from billing.figures import Figures
+from billing.tenures import Tenures
 from billing.usage_choice import Choice
 from billing.usage_periods import Key, Place
 from billing.usage_sums import MOVED, Meter, Row
@@ -24,21 +25,27 @@ class Report:
     places: list[tuple[Place, Figures]]  # in order, those without usage too
     meters: list[tuple[Meter, Figures]]  # each dimension's period, whatever was chosen
     waiting: list[Line]
+    checked: list[Line]
     not_billed: list[Line]
     tags: Shares | None
 
     @property
     def is_final(self) -> bool:
-        """Whether none of it can change any more."""
-        return not self.total.waiting and not any(place.is_open for place, _ in self.places)
+        """Whether nothing of what AWS bills of it can change any more."""
+        return self.total.is_settled and all(place.is_over for place, _ in self.places)
+
+    @property
+    def is_checked(self) -> bool:
+        return any(figures.checked for _, figures in self.meters)
 
 
-def read(choice: Choice, meters: Sequence[Meter], *, now: datetime, zone: tzinfo) -> Report:
+def read(choice: Choice, meters: Sequence[Meter], tenures: Tenures, *, now: datetime, zone: tzinfo) -> Report:
     period, grain = choice.period, choice.grain
     totals: dict[int, Figures] = defaultdict(Figures)
     by_place: dict[Key, Figures] = defaultdict(Figures)
     agreements = [choice.purchase.pk] if choice.purchase else _all_of(meters)
-    rows = usage_sums.by_place(agreements, period, grain, zone=zone, late_before=hour_of(now) - HOUR)
+    late_before = hour_of(now) - HOUR
+    rows = usage_sums.by_place(agreements, tenures, period, grain, zone=zone, late_before=late_before)
     for row in rows:
         _count(row, totals[row.dimension])
         if row.dimension == choice.meter.pk:
@@ -51,8 +58,9 @@ def read(choice: Choice, meters: Sequence[Meter], *, now: datetime, zone: tzinfo
         [(place, by_place[place.key]) for place in places],
         [(meter, totals[meter.pk]) for meter in meters if _has(meter, choice)],
         usage_words.waiting(total),
+        usage_words.checked(total),
         usage_words.not_billed(total),
-        usage_tags.shares(choice.agreements, choice.meter.pk, period, total),
+        usage_tags.shares(choice.agreements, tenures, choice.meter.pk, period, total),
     )
 
 

@@ -12,17 +12,27 @@ from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from django.db.models import DateTimeField, Expression, F, Func, Q, Sum, Value
+from django.db.models import Case, CharField, DateTimeField, Expression, F, Func, Q, Sum, Value, When
 from django.db.models.functions import Coalesce, TruncDate, TruncHour, TruncMonth
 
-from accounts.models import Organization
+from billing import retention
 from billing.aws.window import HOUR
 from billing.figures import OPEN
-from billing.models import Agreement, Dimension, MeteringRecord, QuantityField, UsageEvent
+from billing.models import (
+    Agreement,
+    Dimension,
+    MeteringRecord,
+    QuantityField,
+    UsageArchiveTotal,
+    UsageEvent,
+)
+from billing.tenures import Tenures
 from billing.usage_periods import Grain, Key, Period
 
 # Usage that occurred in another hour than the closed one that AWS bills it in, where it is counted already.
 MOVED = "moved"
+# The status of a purchase that another workspace has now: how it stands there is theirs to know.
+GONE = "gone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +40,8 @@ class Purchase:
     """One that is metered."""
 
     pk: int
-    status: str
+    status: str  # of the agreement, or GONE
     activated_at: datetime | None
-    ended_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,16 +67,24 @@ class Row(NamedTuple):
     late: Decimal
 
 
-def meters_of(organization: Organization) -> list[Meter]:
-    """What the organization is billed by, in the order of products; its newest purchase first."""
+def meters_of(tenures: Tenures) -> list[Meter]:
+    """What the organization is billed by, by product; its newest purchase first, what it only had last."""
     metered = Agreement.objects.filter(
-        organization=organization, product__dimensions__kind=Dimension.Kind.METERED
+        tenures.agreements, product__dimensions__kind=Dimension.Kind.METERED
+    ).annotate(
+        stands=Case(
+            When(organization=tenures.organization, then=F("status")),
+            default=Value(GONE),
+            output_field=CharField(),
+        ),
+        is_gone=Case(When(organization=tenures.organization, then=0), default=1),
     )
-    rows = metered.order_by("product__title", "product__dimensions__key", "-created_at", "-pk").values_list(
+    in_order = ("product__title", "product__dimensions__key", "is_gone", "-created_at", "-pk")
+    rows = metered.order_by(*in_order).values_list(
         *(f"product__dimensions__{name}" for name in ("pk", "key", "label", "unit")),
         "product__title",
         "product__dimensions__included_by",
-        *("pk", "status", "activated_at", "ended_at"),
+        *("pk", "stands", "activated_at"),
     )
     meters: dict[int, Meter] = {}
     for pk, key, label, unit, product, included_by, *purchase in rows:
@@ -77,12 +94,20 @@ def meters_of(organization: Organization) -> list[Meter]:
 
 
 def by_place(
-    agreements: Collection[int], period: Period, grain: Grain, *, zone: tzinfo, late_before: datetime
+    agreements: Collection[int],
+    tenures: Tenures,
+    period: Period,
+    grain: Grain,
+    *,
+    zone: tzinfo,
+    late_before: datetime,
 ) -> Iterator[Row]:
     """Every dimension's sums by place and state. What is open from before ``late_before`` is late."""
     zero = Value(0, QuantityField())
     records = (
-        MeteringRecord.objects.filter(agreement__in=agreements, hour__gte=period.start, hour__lt=period.end)
+        MeteringRecord.objects.filter(
+            tenures.in_hours(), agreement__in=agreements, hour__gte=period.start, hour__lt=period.end
+        )
         .exclude(state=MeteringRecord.State.VOID)
         .annotate(place=_place(grain, "hour", zone), became=F("state"))
         .order_by()
@@ -90,7 +115,7 @@ def by_place(
         .annotate(of_used=Sum("used"), of_included=Sum("included"), of_quantity=Sum("quantity"), of_late=zero)
     )
     usage = UsageEvent.objects.filter(
-        agreement__in=agreements, occurred_at__gte=period.start, occurred_at__lt=period.end
+        tenures.used(), agreement__in=agreements, occurred_at__gte=period.start, occurred_at__lt=period.end
     ).annotate(place=_place(grain, "occurred_at", zone))
     late = Coalesce(Sum("quantity", filter=Q(occurred_at__lt=late_before)), zero)
     parts = [
@@ -98,8 +123,22 @@ def by_place(
         _sums(usage.exclude(disposition=BILLABLE).annotate(became=F("disposition")), late=zero),
     ]
     if grain is Grain.HOUR:
-        parts.append(_moved(agreements, period, zone))
-    yield from (Row(*row) for row in records.union(*parts, all=True))
+        parts.append(_moved(agreements, tenures, period, zone))
+    yield from (Row(*row) for row in records.union(*parts, all=True).order_by())
+    if grain is not Grain.HOUR and period.start < retention.kept_since(late_before):
+        yield from _archived(agreements, tenures, period, grain)
+
+
+def _archived(agreements: Collection[int], tenures: Tenures, period: Period, grain: Grain) -> Iterator[Row]:
+    """What was not billed of months whose single uses are archived: by days, and those are UTC's."""
+    totals = UsageArchiveTotal.objects.filter(
+        tenures.used(), agreement__in=agreements, day__gte=period.start.date(), day__lt=period.end.date()
+    ).exclude(disposition=BILLABLE)
+    for day, dimension, disposition, quantity in totals.values_list(
+        "day", "dimension_id", "disposition", "quantity"
+    ):
+        place = day if grain is Grain.DAY else datetime(day.year, day.month, 1, tzinfo=UTC)
+        yield Row(dimension, place, disposition, quantity, Decimal(0), quantity, Decimal(0))
 
 
 BILLABLE = UsageEvent.Disposition.BILLABLE
@@ -118,12 +157,13 @@ def _sums(usage: Any, *, late: Any) -> Any:
     )
 
 
-def _moved(agreements: Collection[int], period: Period, zone: tzinfo) -> Any:
+def _moved(agreements: Collection[int], tenures: Tenures, period: Period, zone: tzinfo) -> Any:
     hour = F("metering_record__hour")
     zero = Value(0, QuantityField())
     return (
         UsageEvent.objects.filter(
             Q(occurred_at__lt=hour) | Q(occurred_at__gte=hour + HOUR),
+            tenures.in_hours("metering_record__"),
             metering_record__agreement__in=agreements,
             metering_record__hour__gte=period.start,
             metering_record__hour__lt=period.end,

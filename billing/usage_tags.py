@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from billing.figures import SENDING, Figures, State
 from billing.models import MeteringRecord
+from billing.tenures import Tenures
 from billing.usage_periods import Period
 
 # AWS puts this before a seller's tag where the buyer sees it.
@@ -42,9 +43,12 @@ class Shares:
     others_count: int
 
 
-def shares(agreements: Collection[int], dimension: int, period: Period, total: Figures) -> Shares | None:
+def shares(
+    agreements: Collection[int], tenures: Tenures, dimension: int, period: Period, total: Figures
+) -> Shares | None:
     """How ``total``, as far as it is reported, is shared. None: nothing of it carries tags."""
     records = MeteringRecord.objects.filter(
+        tenures.in_hours(),
         agreement__in=agreements,
         dimension=dimension,
         hour__gte=period.start,

@@ -36,6 +36,13 @@ _WAITING: Mapping[str, tuple[Any, Any]] = {
     ),
     State.HELD: (_("Held back by us"), _("We are checking it before it goes to AWS.")),
 }
+_CHECKED: Mapping[str, tuple[Any, Any]] = {
+    State.CONFLICT: (
+        _("AWS has another figure"),
+        _("AWS bills its own figure for that hour. We are looking into it."),
+    ),
+    State.PARKED: (_("Not accepted by AWS"), _("We are looking into it.")),
+}
 _NOT_BILLED: Mapping[str, tuple[Any, Any]] = {
     Disposition.CANCELLED: (_("Taken back"), _("It was cancelled before it was reported.")),
     Disposition.OUTSIDE_AGREEMENT: (
@@ -50,17 +57,16 @@ _NOT_BILLED: Mapping[str, tuple[Any, Any]] = {
         _("Not confirmed in time"),
         _("AWS stopped taking usage of that hour before it had confirmed this."),
     ),
-    State.PARKED: (_("Not accepted by AWS"), _("We are looking into it.")),
-    State.CONFLICT: (
-        _("AWS has another figure"),
-        _("AWS bills its own figure for that hour. We are looking into it."),
-    ),
     State.WRITTEN_OFF: (_("Waived"), _("We decided not to bill it.")),
 }
 
 
 def waiting(figures: Figures) -> list[Line]:
     return _lines(figures, _WAITING)
+
+
+def checked(figures: Figures) -> list[Line]:
+    return _lines(figures, _CHECKED)
 
 
 def not_billed(figures: Figures) -> list[Line]:

@@ -7,12 +7,13 @@ buyer out.
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.signals import user_logged_in
 from django.core import signing
 from django.db import transaction
-from django.db.models import Q, QuerySet
+from django.db.models import Case, Max, Q, QuerySet, When
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
@@ -58,16 +59,29 @@ def in_browser(request: HttpRequest) -> list[int]:
     return found
 
 
-def waiting_for(request: HttpRequest) -> list[Registration]:
-    """The arrivals this visitor may act on: those of the browser, and those remembered for the person."""
+def waiting_for(request: HttpRequest, *, chosen: int | None = None) -> list[Registration]:
+    """The newest arrival of each purchase that this visitor may act on, what is over last.
+
+    Those of the browser, and those remembered for the person. ``chosen``, if it is theirs, is among them even
+    if it is not the newest: who clicks at AWS again in another tab goes on in this one.
+    """
     mine = Q(pk__in=in_browser(request))
     if request.user.is_authenticated:
         mine |= Q(user=request.user, agreement__organization=None)
+    theirs = Registration.objects.filter(mine).order_by()
+    newest = theirs.values("agreement").annotate(newest=Max("pk")).values("newest")
+    is_over = Case(When(agreement__status__in=OVER, then=1), default=0)
     return list(
-        Registration.objects.filter(mine).select_related(
-            "agreement__product", "agreement__customer", "agreement__organization"
-        )[:_SHOWN]
+        theirs.filter(Q(pk__in=newest) | Q(pk=chosen))
+        .select_related("agreement__product", "agreement__customer", "agreement__organization")
+        .order_by(is_over, "-created_at", "-pk")[:_SHOWN]
     )
+
+
+def came_for_something(request: HttpRequest) -> bool:
+    """Whether the browser holds an arrival that can still be set up."""
+    arrivals = Registration.objects.filter(pk__in=in_browser(request), agreement__organization=None)
+    return arrivals.exclude(agreement__status__in=OVER).exists()
 
 
 def of_visitor(request: HttpRequest, pk: int, *, user: User) -> Registration | None:
@@ -93,16 +107,20 @@ def dismiss(request: HttpRequest, response: HttpResponse, registration: Registra
 
 @receiver(user_logged_in)
 def _remember_for_user(sender: Any, request: HttpRequest, user: User, **kwargs: Any) -> None:
+    """Fires after the mailed code and MFA."""
+    remember_for(user, request, now=timezone.now())
+
+
+def remember_for(user: User, request: HttpRequest, *, now: datetime) -> None:
     """Keep the browser's arrivals for the person, so that another browser or a day's delay loses nothing.
 
-    Fires after the mailed code and MFA. Nothing is bound yet: that takes the person's confirmation. Who does
-    not come back to it is reminded, once.
+    Nothing is bound yet: that takes their confirmation. Who does not come back to it is reminded, once.
     """
     found = Registration.objects.filter(pk__in=in_browser(request), user=None, agreement__organization=None)
     pks = list(found.values_list("pk", flat=True))
-    if not pks:
+    if not pks or not user.emailaddress_set.filter(verified=True).exists():
         return
     with transaction.atomic():
         Registration.objects.filter(pk__in=pks, user=None).update(user=user)
         for agreement in Agreement.objects.filter(registrations__in=pks).exclude(status__in=OVER).distinct():
-            owed.owe(agreement, [personal_mails.unfinished(timezone.now())])
+            owed.owe(agreement, [personal_mails.unfinished(user, at=now)])

@@ -15,7 +15,7 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import Q, QuerySet
 
-from billing import customers, entitlements, timeline
+from billing import customers, entitlements, jobs, timeline
 from billing.aws.errors import MarketplaceError, MarketplaceUnavailable
 from billing.aws.types import GrantedEntitlement, Marketplace
 from billing.models import Agreement, Entitlement, Product
@@ -39,10 +39,13 @@ def sync_all(marketplace: Marketplace, *, now: datetime) -> None:
             walk(product, marketplace, now=now)
         except MarketplaceUnavailable as error:
             logger.warning("Entitlements of %s: %s", product.code, error.code)
+            jobs.went_past(error)
         except MarketplaceError as error:  # waiting does not help
             logger.error("Entitlements of %s: %s. %s", product.code, error.code, error.meaning.fix)
-        except Exception:  # one product's trouble must not keep the others from being walked through
+            jobs.went_past(error)
+        except Exception as error:  # one product's trouble must not keep the others from being walked through
             logger.exception("Entitlements of %s could not be walked through", product.code)
+            jobs.went_past(error)
 
 
 def walk(product: Product, marketplace: Marketplace, *, now: datetime) -> bool:

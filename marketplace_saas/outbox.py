@@ -7,7 +7,7 @@ only storage here.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
@@ -15,13 +15,24 @@ from email.message import EmailMessage
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
+from csp.constants import NONE, SELF, UNSAFE_INLINE
+from csp.decorators import csp, csp_update
 from django.conf import settings
-from django.http import Http404, HttpRequest, HttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase
 from django.shortcuts import render
 from django.urls import path
+from django.views.decorators.clickjacking import xframe_options_sameorigin
 
 _END_OF_MESSAGE = re.compile(rb"^-{79}\r?\n?", re.MULTILINE)
 _SHOWN = 200
+
+
+_Decorator = Callable[[Callable[..., HttpResponseBase]], Callable[..., HttpResponseBase]]
+# What an HTML mail may do on a page of its own, and that a page of ours may frame one.
+as_a_mail_program: _Decorator = csp(
+    {"default-src": [NONE], "style-src": [UNSAFE_INLINE], "frame-ancestors": [SELF]}
+)
+may_frame_a_mail: _Decorator = csp_update({"frame-src": [SELF]})
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +52,21 @@ def outbox(request: HttpRequest) -> HttpResponse:
     return render(request, "outbox/list.html", {"mails": _newest_first()[:_SHOWN]})
 
 
+@may_frame_a_mail
 def outbox_mail(request: HttpRequest, name: str) -> HttpResponse:
     for mail in _newest_first():  # Names are compared, never joined to a path: nothing else can be read.
         if mail.name == name:
             return render(request, "outbox/mail.html", {"mail": mail})
+    raise Http404("No such mail.")
+
+
+@xframe_options_sameorigin
+@as_a_mail_program
+def outbox_mail_html(request: HttpRequest, name: str) -> HttpResponse:
+    """As a mail program shows it: styled by itself, without scripts and without the outside world."""
+    for mail in _newest_first():
+        if mail.name == name and mail.html:
+            return HttpResponse(mail.html)
     raise Http404("No such mail.")
 
 
@@ -87,4 +109,5 @@ def _body(message: EmailMessage, kind: str) -> str:
 urlpatterns = [
     path("", outbox, name="outbox"),
     path("<str:name>/", outbox_mail, name="outbox_mail"),
+    path("<str:name>/html/", outbox_mail_html, name="outbox_mail_html"),
 ]

@@ -14,7 +14,7 @@ from celery.schedules import crontab
 from csp.constants import NONE, SELF
 from django.utils.translation import gettext_lazy as _
 
-from marketplace_saas import production
+from marketplace_saas import production, social
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -29,9 +29,13 @@ SECRET_KEY = env.str("SECRET_KEY", default=production.DEVELOPMENT_SECRET)
 SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
 # Signs the audit chains. Apart from SECRET_KEY, so that rotating that one does not break old links.
 AUDIT_KEY = env.str("AUDIT_KEY", default=production.DEVELOPMENT_SECRET)
+# `manage.py export_audit --remove` leaves younger links alone. The database keeps them for a year in any case.
+AUDIT_KEPT_FOR = timedelta(days=env.int("AUDIT_KEPT_DAYS", default=365))
 
 # The one address buyers use. Mails and the sign-in cookies follow it.
 SITE_URL = env.str("SITE_URL", default="http://localhost:8000").rstrip("/")
+# For alarms: who sends it as a bearer token may read /status. Empty: operators only.
+STATUS_TOKEN = env.str("STATUS_TOKEN", default="")
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1"] if DEBUG else [])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 TRUSTED_PROXY_COUNT = env.int("TRUSTED_PROXY_COUNT", default=0)
@@ -84,6 +88,9 @@ FEATURES: dict[str, dict[str, Any]] = {
 # leads to the first. One whose URL is gone is left out.
 PRODUCT_PAGES: list[tuple[str, Any]] = [("example:reports", _("Reports"))]
 
+# What a buyer is asked when a purchase is set up: a subclass of ClaimForm that asks more. docs/onboarding.md.
+ONBOARDING_FORM = "billing.forms.ClaimForm"
+
 # --- AWS -------------------------------------------------------------------------------------------------
 # Credentials, and in local runs the simulator's address, are botocore's own AWS_* variables.
 MARKETPLACE: dict[str, Any] = {
@@ -104,6 +111,19 @@ MARKETPLACE_EVENT_QUEUES = env.list("MARKETPLACE_EVENT_QUEUES", default=[])
 # ARNs of the SNS topics that may post to /marketplace/sns/. Empty: the endpoint is off. docs/sns-endpoint.md.
 SNS_ENDPOINT_TOPICS = env.list("SNS_ENDPOINT_TOPICS", default=[])
 
+# --- Signing in with an account elsewhere: on for each provider whose two keys are set --------------------
+SOCIAL_PROVIDERS = social.providers(
+    {
+        "google": (env.str("GOOGLE_CLIENT_ID", default=""), env.str("GOOGLE_CLIENT_SECRET", default="")),
+        "microsoft": (
+            env.str("MICROSOFT_CLIENT_ID", default=""),
+            env.str("MICROSOFT_CLIENT_SECRET", default=""),
+        ),
+        "github": (env.str("GITHUB_CLIENT_ID", default=""), env.str("GITHUB_CLIENT_SECRET", default="")),
+    },
+    microsoft_tenant=env.str("MICROSOFT_TENANT", default="common"),
+)
+
 # --- Applications ----------------------------------------------------------------------------------------
 INSTALLED_APPS = [
     "unfold.apps.BasicAppConfig",
@@ -119,6 +139,7 @@ INSTALLED_APPS = [
     "allauth.mfa",
     "allauth.socialaccount",
     "allauth.usersessions",
+    *(provider.app for provider in SOCIAL_PROVIDERS),
     "csp",
     "accounts",
     "billing",
@@ -127,17 +148,22 @@ INSTALLED_APPS = [
 
 MIDDLEWARE = [
     "marketplace_saas.request_id.RequestIdMiddleware",
+    "marketplace_saas.logs.AccessLogMiddleware",
     "django.middleware.security.SecurityMiddleware",
-    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "marketplace_saas.headers.PermissionsPolicyMiddleware",
     "csp.middleware.CSPMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "marketplace_saas.health.ProbesMiddleware",
+    "marketplace_saas.cache.OutageMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.locale.LocaleMiddleware",
     "django.middleware.common.CommonMiddleware",
+    "marketplace_saas.body_size.BodySizeMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "accounts.preferences.PreferencesMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
-    "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
     "allauth.usersessions.middleware.UserSessionsMiddleware",
 ]
@@ -187,12 +213,24 @@ else:
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
     # `usage.record` and gates are planned once per connection. docs/metering.md says what a pooler needs.
     DATABASES["default"].setdefault("OPTIONS", {}).setdefault("prepare_threshold", 5)
+    # A server that does not answer at all must not hold every thread.
+    DATABASES["default"]["OPTIONS"].setdefault("connect_timeout", 5)
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+# `manage.py archive_usage` moves settled usage of older months to files in this directory, which must last.
+USAGE_KEPT_MONTHS = env.int("USAGE_KEPT_MONTHS", default=13)
+USAGE_ARCHIVE_DIR = env.str(
+    "USAGE_ARCHIVE_DIR", default=str(DATA_DIR / "usage-archive") if DEBUG else ""
+)
 
 REDIS_URL = env.str("REDIS_URL", default="")
 CACHES: dict[str, dict[str, Any]] = {
     "default": (
-        {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}
+        {
+            "BACKEND": "marketplace_saas.cache.RedisCache",
+            "LOCATION": REDIS_URL,
+            "OPTIONS": {"socket_connect_timeout": 2, "socket_timeout": 2},
+        }
         if REDIS_URL
         else {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
     )
@@ -214,6 +252,9 @@ CELERY_TASK_ACKS_LATE = True
 CELERY_TASK_TIME_LIMIT = 900
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BROKER_CONNECTION_MAX_RETRIES = None  # a worker outlives any outage of Redis
+# A long submission must not sit on other tasks; they would wait for it beside an idle process.
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
 CELERY_BEAT_SCHEDULE_FILENAME = str(DATA_DIR / "beat-schedule")
 
 
@@ -233,7 +274,13 @@ CELERY_BEAT_SCHEDULE: dict[str, Any] = {
         "options": {"expires": 3000},
     },
     "submit-metering": _every("billing.tasks.submit_metering", timedelta(minutes=5)),
+    "run-operator-tasks": _every("billing.tasks.run_operator_tasks", timedelta(minutes=1)),
     "watch-deadlines": _every("billing.tasks.watch_deadlines", timedelta(minutes=5)),
+    "note-audit-heads": {
+        "task": "billing.tasks.note_audit_heads",
+        "schedule": crontab(hour=0, minute=20),
+        "options": {"expires": 3600 * 12},
+    },
 }
 
 # --- People ----------------------------------------------------------------------------------------------
@@ -265,13 +312,49 @@ ACCOUNT_EMAIL_VERIFICATION = "mandatory"
 ACCOUNT_EMAIL_VERIFICATION_BY_CODE_ENABLED = True
 ACCOUNT_EMAIL_VERIFICATION_SUPPORTS_RESEND = True
 ACCOUNT_PASSWORD_RESET_BY_CODE_ENABLED = True
+# Who has forgotten a password, or never had one, signs in with a mailed code. A second factor is asked all
+# the same, and whoever reads the mailbox could set a new password anyway.
+ACCOUNT_LOGIN_BY_CODE_ENABLED = True
+ACCOUNT_LOGIN_BY_CODE_SUPPORTS_RESEND = True
+ACCOUNT_LOGIN_BY_CODE_TIMEOUT = ACCOUNT_PASSWORD_RESET_BY_CODE_TIMEOUT = 15 * 60  # seconds: mail can be slow
+# Who finds a browser signed in cannot take the account over by adding an address or an account elsewhere.
+ACCOUNT_REAUTHENTICATION_REQUIRED = True
+# Changes that matter to an account are told by mail.
+ACCOUNT_EMAIL_NOTIFICATIONS = True
+ACCOUNT_FORMS = {
+    "login": "accounts.sign_in_forms.LoginForm",
+    "change_password": "accounts.sign_in_forms.ChangePasswordForm",
+    "reset_password_from_key": "accounts.sign_in_forms.ResetPasswordKeyForm",
+}
 ACCOUNT_LOGOUT_ON_GET = False
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 ACCOUNT_EMAIL_UNKNOWN_ACCOUNTS = True
 ACCOUNT_DEFAULT_HTTP_PROTOCOL = SITE_URL.partition("://")[0]
 ALLAUTH_TRUSTED_PROXY_COUNT = TRUSTED_PROXY_COUNT
-# Added to allauth's own limits: arrivals from AWS, by client address.
-ACCOUNT_RATE_LIMITS = {"marketplace_register": "30/m/ip"}
+# Added to allauth's own limits: arrivals from AWS, by client address; asking to join, which mails the owners;
+# inviting, by address; exports, which read everything; codes that prove who is signed in.
+ACCOUNT_RATE_LIMITS = {
+    "marketplace_register": "30/m/ip",
+    "join_request": "10/h/user",
+    "create_organization": "10/h/user",
+    "invite": "200/h/user",
+    "export": "10/h/user",
+    "proof_code": "10/h/user",
+}
+SOCIALACCOUNT_ADAPTER = "accounts.signup.SocialAccountAdapter"
+SOCIALACCOUNT_PROVIDERS = {provider.id: provider.options for provider in SOCIAL_PROVIDERS}
+# An address that a provider vouches for opens no account that is here already: somebody may have made one
+# elsewhere with another's address, or have been handed an old one's. Its owner signs in here first and then
+# connects the two. An address that the provider has not verified is verified by us, with a code.
+SOCIALACCOUNT_EMAIL_AUTHENTICATION = False
+SOCIALACCOUNT_EMAIL_AUTHENTICATION_AUTO_CONNECT = False
+# A link that somebody else sent signs nobody in: it takes a button, and its CSRF token.
+SOCIALACCOUNT_LOGIN_ON_GET = False
+SOCIALACCOUNT_STORE_TOKENS = False
+MFA_FORMS = {
+    "add_webauthn": "accounts.sign_in_forms.AddKeyForm",
+    "edit_webauthn": "accounts.sign_in_forms.RenameKeyForm",
+}
 MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
 MFA_PASSKEY_LOGIN_ENABLED = True
 MFA_WEBAUTHN_ALLOW_INSECURE_ORIGIN = DEBUG
@@ -294,6 +377,7 @@ else:
 LANGUAGE_CODE = "en"
 LANGUAGES = [("en", "English"), ("ko", "한국어")]
 LOCALE_PATHS = [BASE_DIR / "marketplace_saas/locale"]
+FORMAT_MODULE_PATH = ["marketplace_saas.formats"]
 LANGUAGE_COOKIE_HTTPONLY = True
 LANGUAGE_COOKIE_SAMESITE = "Lax"
 LANGUAGE_COOKIE_AGE = 31_536_000  # seconds: a year
@@ -323,12 +407,47 @@ CSRF_COOKIE_HTTPONLY = True
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=_https)
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=31_536_000 if _https else 0)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _https
+# Asked over plain HTTP from inside: by a load balancer, by the container itself, by Prometheus.
+SECURE_REDIRECT_EXEMPT = ["^healthz$", "^readyz$", "^status$"]
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
+SECURE_CROSS_ORIGIN_OPENER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
 if TRUSTED_PROXY_COUNT:
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+# Of the admin's uploads, by operators: AWS's usage reports.
+OPERATOR_UPLOAD_MAX_SIZE = 110 * 1024 * 1024
+PERMISSIONS_POLICY = {
+    **dict.fromkeys(
+        [
+            "accelerometer",
+            "autoplay",
+            "browsing-topics",
+            "camera",
+            "display-capture",
+            "encrypted-media",
+            "geolocation",
+            "gyroscope",
+            "hid",
+            "idle-detection",
+            "local-fonts",
+            "magnetometer",
+            "microphone",
+            "midi",
+            "payment",
+            "picture-in-picture",
+            "screen-wake-lock",
+            "serial",
+            "usb",
+            "xr-spatial-tracking",
+        ],
+        "()",
+    ),
+    # Passkeys.
+    "publickey-credentials-create": "(self)",
+    "publickey-credentials-get": "(self)",
+}
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
         "default-src": [NONE],
@@ -337,7 +456,8 @@ CONTENT_SECURITY_POLICY = {
         "img-src": [SELF, "data:"],
         "font-src": [SELF],
         "connect-src": [SELF],
-        "form-action": [SELF],
+        # Chromium holds the redirects of a form against it: signing in elsewhere leaves through one.
+        "form-action": [SELF, *(origin for provider in SOCIAL_PROVIDERS for origin in provider.origins)],
         "base-uri": [NONE],
         "frame-ancestors": [NONE],
     }
@@ -346,27 +466,37 @@ CONTENT_SECURITY_POLICY = {
 # --- Logs: to standard output, errors also to ADMINS by mail ----------------------------------------------
 DEFAULT_EXCEPTION_REPORTER_FILTER = "billing.error_reports.ErrorReportFilter"
 LOG_LEVEL = env.str("LOG_LEVEL", default="INFO")
+# json: an object on each line, for machines; line: for people.
+LOG_FORMAT = env.str("LOG_FORMAT", default="line" if DEBUG else "json")
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {
         "line": {"format": "{asctime} {levelname} {request_id} {name} {message}", "style": "{"},
+        "json": {"()": "marketplace_saas.logs.JsonFormatter"},
     },
     "filters": {
         "in_production": {"()": "django.utils.log.RequireDebugFalse"},
         "request_id": {"()": "marketplace_saas.request_id.RequestIdFilter"},
+        "context": {"()": "marketplace_saas.logs.ContextFilter"},
+        "redaction": {"()": "marketplace_saas.logs.RedactionFilter"},
     },
     "handlers": {
-        "console": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["request_id"]},
+        "console": {
+            "class": "logging.StreamHandler",
+            "formatter": LOG_FORMAT,
+            "filters": ["request_id", "context", "redaction"],
+        },
         "mail": {
-            "class": "django.utils.log.AdminEmailHandler",
+            "class": "marketplace_saas.logs.ScrubbedAdminEmails",
             "level": "ERROR",
-            "filters": ["in_production"],
+            "filters": ["in_production", "redaction"],
         },
     },
     "root": {"handlers": ["console", "mail"], "level": LOG_LEVEL},
     "loggers": {
         "django": {"handlers": ["console", "mail"], "level": LOG_LEVEL, "propagate": False},
+        "gunicorn.error": {"handlers": ["console"], "level": LOG_LEVEL, "propagate": False},
         # Their DEBUG lines hold whole requests and pages, a buyer's registration token included: LOG_LEVEL
         # does not reach them.
         "boto3": {"level": "INFO"},
@@ -375,5 +505,20 @@ LOGGING = {
         "django.template": {"level": "INFO"},
     },
 }
+
+# Errors to Sentry too, where its package is installed: nothing in them that a log line would not show.
+SENTRY_DSN = env.str("SENTRY_DSN", default="")
+if SENTRY_DSN:
+    import sentry_sdk
+
+    from marketplace_saas.redaction import before_send
+
+    sentry_sdk.init(
+        SENTRY_DSN,
+        send_default_pii=False,
+        include_local_variables=False,
+        max_request_body_size="never",
+        before_send=before_send,
+    )
 
 production.refuse_unsafe(vars())

@@ -18,51 +18,34 @@ from allauth.mfa.models import Authenticator
 from django.conf import settings
 from django.core.cache import cache
 from django.db import connection
-from django.utils import timezone
-from pytest_django.plugin import blocking_manager_key
+from django.test import TransactionTestCase
+from django.utils import timezone, translation
 
 from accounts import organizations
 from accounts.models import Membership, Organization, User
 from billing import catalog as catalogs
-from billing import polling, registration, triggers
+from billing import polling, registration
 from billing.aws.client import BotoMarketplace, get_marketplace
 from billing.models import Agreement, Product
 from billing.simulator.client import Subscription
 from billing.simulator.pytest_plugin import RunningSimulator
+from tests import emptying
 
 PASSWORD = "correct horse battery staple"
 
 
-def _is_transactional(item: pytest.Item) -> bool:
-    marker = item.get_closest_marker("django_db")
-    return bool(marker and marker.kwargs.get("transaction")) or bool(
-        {"transactional_db", "live_server"} & set(getattr(item, "fixturenames", ()))
-    )
-
-
-@pytest.fixture(autouse=True)
-def _tables_can_be_emptied(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A transactional test ends by emptying the tables, which the append-only triggers refuse."""
-    transactional = _is_transactional(request.node)
-    if transactional:
-        request.getfixturevalue("transactional_db")  # set up before this, so torn down after it
-    yield
-    if transactional:
-        triggers.drop_all(connection)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
-    """The next test finds every trigger again."""
-    yield
-    if nextitem is not None and _is_transactional(item):
-        with item.config.stash[blocking_manager_key].unblock():
-            triggers.install(connection)
+# Whatever committed is deleted row by row: see there.
+TransactionTestCase._fixture_teardown = emptying.empty  # type: ignore[method-assign]
 
 
 @pytest.fixture(autouse=True)
 def _nobody_is_rate_limited_yet() -> None:
     cache.clear()  # always this process's own: see CACHES in tests/settings.py
+
+
+@pytest.fixture(autouse=True)
+def _the_site_speaks_its_own_language() -> None:
+    translation.deactivate()  # a request's language stays active after it
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Who is in an organization, in which role, and how they leave it."""
 
+from functools import partial
+
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q, QuerySet
@@ -14,6 +16,7 @@ from accounts.access import TenantRequest, organization_required, workspace
 from accounts.adapter import get_adapter
 from accounts.forms_organizations import RoleForm
 from accounts.models import Membership
+from accounts.organizations import NotAllowed, RuleBroken
 from accounts.slices import slice_of
 from accounts.views.attempts import attempt
 
@@ -53,7 +56,8 @@ def member(request: TenantRequest, pk: int) -> HttpResponse:
     if form.is_valid():
         role = form.cleaned_data["role"]
         done = _("The role is changed.")
-        attempt(request, lambda: organizations.change_role(person, role=role, by=request.user), done=done)
+        change = partial(organizations.change_role, person, role=role, by=request.user, now=timezone.now())
+        attempt(request, change, done=done)
         return redirect("accounts:members", own.organization.slug)
     return _page_of(request, person, form, status=422 if form.is_bound else 200)
 
@@ -77,8 +81,16 @@ def remove(request: TenantRequest, pk: int) -> HttpResponse:
 @require_POST
 def hand_over(request: TenantRequest, pk: int) -> HttpResponse:
     person = _member(request, pk)
-    done = _("The workspace has a new owner, and you are an admin now.")
-    attempt(request, lambda: organizations.hand_over(person, by=request.user), done=done)
+    try:
+        organizations.hand_over(person, by=request.user, now=timezone.now())
+    except NotAllowed as error:
+        raise PermissionDenied from error
+    except organizations.OwnerAlready as error:  # as after a second press
+        messages.info(request, str(error))
+    except RuleBroken as error:
+        messages.error(request, str(error))
+    else:
+        messages.success(request, _("The workspace has a new owner, and you are an admin now."))
     return redirect("accounts:members", request.membership.organization.slug)
 
 

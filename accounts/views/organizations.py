@@ -42,7 +42,11 @@ def new(request: HttpRequest) -> HttpResponse:
     if not form.is_valid():
         status = 422 if form.is_bound else 200
         return render(request, "accounts/new_organization.html", {"form": form}, status=status)
-    organization = flow.start(name=form.cleaned_data["name"], owner=user, now=timezone.now())
+    try:
+        organization = flow.start(name=form.cleaned_data["name"], owner=user, now=timezone.now())
+    except flow.AccountClosed as error:  # in another window, a moment ago
+        messages.error(request, str(error))
+        return redirect("home")
     messages.success(request, _("Your workspace is ready."))
     return redirect(organization)
 

@@ -209,8 +209,8 @@ class AgreementMoveAdmin(ReadOnlyAdmin):
     list_display = (
         when("moved_at", _("moved")),
         bought(),
-        linked("from_organization", _("from")),
-        linked("to_organization", _("to")),
+        linked("from_organization", _("from workspace")),
+        linked("to_organization", _("to workspace")),
         linked("moved_by", _("moved by")),
     )
     list_select_related = (
@@ -234,7 +234,7 @@ class AgreementMoveAdmin(ReadOnlyAdmin):
     sections = {
         "": (
             (bought(), when("moved_at", _("moved"))),
-            (linked("from_organization", _("from")), linked("to_organization", _("to"))),
+            (linked("from_organization", _("from workspace")), linked("to_organization", _("to workspace"))),
             linked("moved_by", _("moved by")),
         ),
     }

@@ -35,6 +35,10 @@ OPERATIONS = (
     "DeleteMessage",
     "DeleteMessageBatch",
     "ChangeMessageVisibility",
+    "GetCallerIdentity",
+    "AssumeRole",
+    "DescribeRule",
+    "ListTargetsByRule",
 )
 _ONLY_FOR = {
     "unprocessed": "BatchMeterUsage",

@@ -22,6 +22,8 @@ from billing.error_reports import TOKEN_FIELD
 logger = logging.getLogger(__name__)
 
 OFFER_TYPE_FIELD = "x-amzn-marketplace-offer-type"
+# Anybody may post here. A token has no upper bound that AWS names; those seen are far below this.
+LARGEST_ARRIVAL = 128 * 1024
 
 # What a failed arrival answers: the buyer's fault, ours, or nobody's.
 _STATUS = {"missing": 400, "invalid": 400, "expired": 400, "foreign": 400, "unavailable": 503}
@@ -40,6 +42,9 @@ def register(request: HttpRequest) -> HttpResponse:
     # has the language switch) must not replace the CSRF cookie that other tabs use.
     request.META.pop("CSRF_COOKIE_NEEDS_UPDATE", None)
     return response
+
+
+register.body_limit = LARGEST_ARRIVAL  # type: ignore[attr-defined]  # marketplace_saas.body_size reads it
 
 
 def _is_too_often(request: HttpRequest) -> bool:

@@ -10,6 +10,7 @@ from django.views.decorators.http import require_safe
 from accounts.access import TenantRequest, organization_required, role_required, workspace
 from accounts.models import Membership
 from billing import (
+    tenures,
     usage_choice,
     usage_drawing,
     usage_export,
@@ -27,12 +28,13 @@ from billing.usage_report import Report
 def usage(request: TenantRequest) -> HttpResponseBase:
     organization = request.membership.organization
     now, zone = timezone.now(), timezone.get_current_timezone()
-    meters = usage_sums.meters_of(organization)
+    held = tenures.read(organization)
+    meters = usage_sums.meters_of(held)
     if not meters:
         has_bought = organization.agreements.exists()
         return render(request, "billing/usage_none.html", {**workspace(request), "has_bought": has_bought})
     choice = usage_choice.choose(request.GET, meters, now=now, zone=zone)
-    report = usage_report.read(choice, meters, now=now, zone=zone)
+    report = usage_report.read(choice, meters, held, now=now, zone=zone)
     if request.GET.get("format") == "csv":
         return _download(report, organization.slug)
     return render(

@@ -27,6 +27,8 @@ from billing.models import Registration
 @never_cache
 def welcome(request: HttpRequest) -> HttpResponse:
     """Shows what was bought, and asks who it is for."""
+    if isinstance(request.user, User):  # who came back signed in is remembered as who signs in now
+        visitors.remember_for(request.user, request, now=timezone.now())
     return render(request, "billing/welcome.html", _what_waits(request))
 
 

@@ -9,13 +9,21 @@ from uuid import uuid4
 
 from django import forms
 from django.utils.dateparse import parse_datetime
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 
 class ReportForm(forms.Form):
-    title = forms.CharField(max_length=100, initial="Quarterly figures")
-    pages = forms.IntegerField(min_value=1, max_value=500, initial=3)
+    title = forms.CharField(
+        label=gettext_lazy("Title"), max_length=100, initial=gettext_lazy("Quarterly figures")
+    )
+    pages = forms.IntegerField(label=gettext_lazy("Pages"), min_value=1, max_value=500, initial=3)
     team = forms.RegexField(
-        r"^[A-Za-z0-9 ._-]*$", max_length=50, required=False, help_text="Shown on the AWS bill."
+        r"^[A-Za-z0-9 ._-]*$",
+        label=gettext_lazy("Team"),
+        max_length=50,
+        required=False,
+        help_text=gettext_lazy("Shown on the AWS bill."),
     )
     # Made when the form is shown: sent twice, it is the same report, billed once.
     request_key = forms.UUIDField(widget=forms.HiddenInput, initial=uuid4)
@@ -34,9 +42,10 @@ class RenderLogForm(forms.Form):
     """The log of a render machine that was offline: it tells later what it did, with its own times."""
 
     log = forms.CharField(
+        label=gettext_lazy("Log"),
         widget=forms.Textarea(attrs={"rows": 5, "placeholder": "job-17,2026-11-23T09:30:00Z,40,finance"}),
         max_length=100_000,
-        help_text="One line per job: job id, finished at (with time zone), pages, team.",
+        help_text=gettext_lazy("One line per job: job id, finished at (with time zone), pages, team."),
     )
 
     def clean_log(self) -> list[RenderJob]:
@@ -49,15 +58,21 @@ class RenderLogForm(forms.Form):
     def _job(self, number: int, line: str) -> RenderJob:
         parts = [part.strip() for part in line.split(",")]
         if len(parts) != 4:
-            raise forms.ValidationError(f"Line {number} needs four parts: job id, finished at, pages, team.")
+            raise forms.ValidationError(
+                _("Line %(number)s needs four parts: job id, finished at, pages, team."),
+                params={"number": number},
+            )
         key, finished, pages, team = parts
         try:
             finished_at = parse_datetime(finished)
             quantity = Decimal(pages)
         except (ValueError, InvalidOperation) as error:
-            raise forms.ValidationError(f"Line {number} has a malformed time or number.") from error
+            raise forms.ValidationError(
+                _("Line %(number)s has a malformed time or number."), params={"number": number}
+            ) from error
         if finished_at is None or finished_at.tzinfo is None:
             raise forms.ValidationError(
-                f"Line {number}: the time needs a time zone, as in 2026-11-23T09:30:00Z."
+                _("Line %(number)s: the time needs a time zone, as in 2026-11-23T09:30:00Z."),
+                params={"number": number},
             )
         return RenderJob(number, f"render:{key}", finished_at, quantity, team)

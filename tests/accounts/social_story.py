@@ -16,7 +16,7 @@ from django.core import mail
 from django.http import HttpResponse
 
 from accounts.models import User
-from tests.accounts.steps import mailed_code, prove_again, sign_in, signed_in_as, use_an_app
+from tests.accounts.steps import mailed_code, minutes_pass, prove_again, sign_in, signed_in_as, use_an_app
 from tests.test_pages import assert_clean
 
 pytestmark = pytest.mark.django_db
@@ -205,6 +205,26 @@ def test_connecting_asks_who_it_is(arrive, client, acme_member):
 
     assert response["Location"].startswith("/accounts/reauthenticate/")
     assert not SocialAccount.objects.exists()
+
+
+def test_who_has_only_a_provider_is_asked_by_mail_before_another_account_is_connected(arrive, client):
+    arrive("google", google("ada@new.example"))
+    user = User.objects.get()
+    assert client.get("/accounts/password/set/").status_code == 200, "They came in a moment ago."
+    minutes_pass(client, 6)
+
+    response = arrive("github", {"id": 7, "login": "mallory", "email": None}, user=user, process="connect")
+    asked = client.get(response["Location"])
+    assert asked["Location"].startswith("/accounts/reauthenticate/code/")
+    assert list(SocialAccount.objects.values_list("provider", flat=True)) == ["google"]
+    connected = SocialAccount.objects.get()
+    client.post("/accounts/3rdparty/", {"account": connected.pk})
+    assert SocialAccount.objects.exists()
+
+    assert "We have sent a code to ada@new.example." in client.get(asked["Location"]).content.decode()
+    client.post(asked["Location"], {"code": mailed_code()})
+    arrive("github", {"id": 7, "login": "ada", "email": None}, user=user, process="connect")
+    assert sorted(SocialAccount.objects.values_list("provider", flat=True)) == ["github", "google"]
 
 
 def test_nobody_disconnects_somebody_else_s(client, acme_member, outsider):

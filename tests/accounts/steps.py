@@ -46,6 +46,18 @@ def prove_again(client: Client) -> None:
     client.post("/accounts/reauthenticate/", {"password": PASSWORD})
 
 
+def minutes_pass(client: Client, minutes: int) -> None:
+    """For what the session remembers of who proved what."""
+    session = client.session
+    records = [*session.get("account_authentication_methods", [])]
+    if "proof_of_person" in session:
+        records.append(session["proof_of_person"])
+    for record in records:
+        record["at"] -= 60 * minutes
+    session.modified = True
+    session.save()
+
+
 def use_an_app(user: User) -> str:
     """Give ``user`` an authenticator app and recovery codes; returns the app's secret."""
     secret = generate_totp_secret()

@@ -14,7 +14,7 @@ from django.template.loader import get_template
 from django.urls import URLPattern, URLResolver, get_resolver
 
 from accounts.models import User
-from tests.accounts.steps import prove_again, sign_in, sign_up, use_an_app
+from tests.accounts.steps import mailed_code, prove_again, sign_in, sign_up, use_an_app
 from tests.test_pages import assert_clean
 
 # What allauth writes with capitals that a sentence has not.
@@ -32,7 +32,7 @@ def patterns(found, prefix: str = "") -> Iterator[tuple[str, str | None]]:
             yield prefix + str(each.pattern), each.name
 
 
-OURS = {"accounts/profile/", "accounts/data/", "accounts/data/export/"}
+OURS = {"accounts/profile/", "accounts/data/", "accounts/data/export/", "accounts/reauthenticate/code/"}
 ALLAUTH = [
     (path, name)
     for path, name in patterns(get_resolver().url_patterns)
@@ -138,6 +138,9 @@ def test_who_has_no_password_sets_one(client, make_user):
     client.force_login(user)
 
     page = client.get("/accounts/password/change/", follow=True)
+    assert page.redirect_chain[-1][0] == "/accounts/reauthenticate/code/?next=%2Faccounts%2Fpassword%2Fset%2F"
+    assert_ours(page.content.decode(), site_settings.SITE_NAME)
+    page = client.post(page.redirect_chain[-1][0], {"code": mailed_code()}, follow=True)
 
     assert page.redirect_chain[-1][0] == "/accounts/password/set/"
     assert_ours(page.content.decode(), site_settings.SITE_NAME)

@@ -118,6 +118,31 @@ def test_a_field_may_hold_anything(client, path, fields, value):
     assert all("evil.example" not in address for letter in mail.outbox for address in letter.recipients())
 
 
+TOO_LONG = [f"{'a' * 242}@acme.example", f"{'a' * 300}@acme.example"]  # for the column, not for Django's form
+
+
+@pytest.mark.parametrize("email", TOO_LONG)
+def test_an_address_too_long_to_keep_is_refused_at_the_field(client, acme_member, email):
+    for path, fields in [
+        ("/accounts/signup/", {"email": email, "password1": PASSWORD}),
+        ("/accounts/password/reset/", {"email": email}),
+    ]:
+        page = client.post(path, fields, follow=True).content.decode()
+        assert_clean(page)
+        assert 'aria-invalid="true"' in page
+    client.post("/accounts/login/code/", {"email": email})
+    client.post("/accounts/login/", {"login": email, "password": PASSWORD})
+    client.cookies.clear()
+    sign_in(client, acme_member)
+    prove_again(client)
+
+    page = client.post("/accounts/email/", {"action_add": "", "email": email}).content.decode()
+
+    assert_clean(page)
+    assert 'aria-invalid="true"' in page
+    assert acme_member.emailaddress_set.count() == 1
+
+
 @pytest.mark.parametrize("value", [LONG, HTML, "\x00", "🚀"])
 def test_a_signed_in_person_s_fields_may_hold_anything(client, acme_member, value):
     sign_in(client, acme_member)

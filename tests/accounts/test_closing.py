@@ -287,7 +287,7 @@ def test_what_becomes_of_each_workspace(settings, acme, acme_admin, acme_member,
     assert fates_of(acme_admin)["Alone"] == (False, False, True)
 
     settings.ACCOUNTS_ADAPTER = "accounts.adapter.AccountsAdapter"
-    organizations.hand_over(acme.memberships.get(user=acme_member), by=acme_admin)
+    organizations.hand_over(acme.memberships.get(user=acme_member), by=acme_admin, now=NOW)
     closing.close_account(acme_admin, now=NOW)
 
     assert not Membership.objects.filter(user=acme_admin).exists()
@@ -352,6 +352,7 @@ def test_the_page_of_a_person_in_many_workspaces_needs_few_queries(
     for n in range(30):
         organization = organizations.create(name=f"W{n}", owner=acme_member)
         Membership.objects.create(organization=organization, user=acme_admin, role="member")
+        organizations.create(name=f"Alone {n}", owner=acme_admin)
     sign_in(acme_admin)
 
     with django_assert_max_num_queries(10):

@@ -107,6 +107,25 @@ def test_an_address_that_nobody_proved_opens_nothing(acme, acme_admin, outsider)
         accept(token, outsider)
 
 
+@pytest.mark.parametrize(
+    "address", ["mike@gmaıl.com", "mıke@gmail.com", "mi\u212ae@gmail.com", "mike@gmail.cοm"]
+)
+def test_an_address_that_only_looks_like_the_invited_one_opens_nothing(acme, acme_admin, make_user, address):
+    """PostgreSQL's UPPER makes an I of a dotless one, too."""
+    _, token = invite(acme, acme_admin, email="mike@gmail.com")
+    lookalike = make_user("charlie@x.example")
+    EmailAddress.objects.filter(user=lookalike).update(email=address)
+
+    with pytest.raises(InvitationForAnother):
+        accept(token, lookalike)
+
+
+def test_who_only_looks_like_a_member_may_be_invited(acme, acme_admin, make_member):
+    make_member("member", "mike@gmaıl.com")
+
+    assert invite(acme, acme_admin, email="mike@gmail.com")[0].role == Role.MEMBER
+
+
 @pytest.mark.parametrize("became", ["accepted", "revoked", "expired"])
 def test_others_do_not_learn_what_became_of_an_invitation(acme, acme_admin, eve, outsider, became):
     invitation, token = invite(acme, acme_admin)

@@ -7,6 +7,7 @@ from datetime import timedelta
 from smtplib import SMTPRecipientsRefused, SMTPServerDisconnected
 
 import pytest
+from django.conf import settings
 from django.core import mail
 from django.core.mail.backends.locmem import EmailBackend
 from django.utils import timezone
@@ -96,7 +97,7 @@ def test_the_mail_says_who_invites_whom_to_what_and_until_when(client, settings,
     invite(client, "eve@acme.example", role="admin")
 
     [letter] = mail.outbox
-    assert letter.subject == f"Ada\u202e 🚀 invites you to Acme & <Söhne> on {settings.SITE_NAME}"
+    assert letter.subject == f"Ada 🚀 invites you to Acme & <Söhne> on {settings.SITE_NAME}"
     assert letter.reply_to == [settings.SUPPORT_EMAIL]
     assert "ada@acme.example" in letter.body
     assert "You will be an admin" in letter.body
@@ -285,3 +286,44 @@ def test_the_mail_is_in_the_language_of_the_page(client, settings, owner):
     invite(client, "eve@acme.example")
 
     assert 'lang="ko"' in mail.outbox[0].alternatives[0].content
+
+
+def test_an_address_too_long_to_keep_is_refused_and_the_others_are_invited(client, owner, acme):
+    longest, too_long = f"{'a' * 241}@acme.example", f"{'a' * 242}@acme.example"
+
+    page = client.post(
+        "/o/acme/invite/", {"emails": f"eve@acme.example, {too_long}, {longest}", "role": "member"}
+    ).content.decode()
+
+    assert_clean(page)
+    assert page.count("This is not an email address.") == 1
+    assert [len(each.email) for each in acme.invitations.order_by("pk")] == [16, 254]
+    assert [letter.to for letter in mail.outbox] == [["eve@acme.example"], [longest]]
+
+
+@pytest.mark.parametrize("name", ["https://evil.example/login", "\u202emoc.live"])
+def test_a_name_of_before_the_rules_leads_nowhere_in_a_mail(client, acme, owner, name):
+    acme.name, owner.name = f"urgent: {name}", f"Security team {name}"
+    acme.save()
+    owner.save()
+    client.force_login(owner)
+
+    invite(client, "eve@acme.example")
+
+    [letter] = mail.outbox
+    html = letter.alternatives[0].content
+    assert {href for href in re.findall('href="([^"]+)"', html) if "/invitations/" not in href} <= {
+        f"mailto:{settings.SUPPORT_EMAIL}"
+    }
+    assert "\u202e" not in letter.subject + letter.body + html
+
+
+def test_a_subject_holds_only_the_beginning_of_a_name(client, settings, acme, owner):
+    acme.name, owner.name = "Acme " * 24, "Your account is locked, call us at once " * 3
+    acme.save()
+    owner.save()
+    client.force_login(owner)
+
+    invite(client, "eve@acme.example")
+
+    assert len(mail.outbox[0].subject) < 40 + 40 + 40 + len(settings.SITE_NAME)

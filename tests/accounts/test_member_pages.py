@@ -184,6 +184,23 @@ def test_an_owner_hands_over_in_one_go(client, acme, acme_admin, acme_member):
 
     assert [response.status_code for response in responses] == [302, 302]
     assert roles_of(acme) == {acme_admin.email: "admin", acme_member.email: "owner"}
+    page = page_of(client, "/o/acme/members/")
+    assert "The workspace has a new owner, and you are an admin now." in page
+    assert page.count("This person is an owner of the workspace already.") == 1
+
+
+def test_an_admin_who_posts_a_hand_over_to_an_owner_is_not_told_that_it_was_done(
+    client, acme, acme_admin, make_member
+):
+    client.force_login(make_member("admin", "eve@acme.example").user)
+    before = roles_of(acme)
+
+    client.post(f"/o/acme/members/{pk_of(acme, acme_admin)}/hand-over/")
+
+    page = page_of(client, "/o/acme/members/")
+    assert "you are an admin now" not in page
+    assert "This person is an owner of the workspace already." in page
+    assert roles_of(acme) == before
 
 
 def test_a_workspace_is_not_handed_to_oneself(client, acme, acme_admin):

@@ -1,6 +1,8 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from allauth.account.models import EmailAddress
+from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection, transaction
 
 from accounts.models import Invitation, Membership, Organization, User
@@ -37,6 +39,19 @@ def test_a_user_is_found_by_an_address_in_any_case(make_user):
     assert User.objects.get_by_natural_key("ADA@acme.example") == user
 
 
+@pytest.mark.django_db
+@pytest.mark.parametrize("address", ["mıke@gmail.com", "mike@gmaıl.com"])
+def test_a_user_is_not_found_by_an_address_that_only_looks_like_theirs(make_user, address):
+    user = make_user("mike@gmail.com")
+    for unknown in (address, "", None):
+        with pytest.raises(User.DoesNotExist):
+            User.objects.get_by_natural_key(unknown)
+    lookalike = make_user(address)
+
+    assert User.objects.get_by_natural_key("Mike@GMAIL.com") == user
+    assert User.objects.get_by_natural_key(address) == lookalike
+
+
 def test_a_user_needs_an_address(db):
     with pytest.raises(ValueError, match="e-mail"):
         User.objects.create_user("", "secret")
@@ -47,6 +62,24 @@ def test_a_superuser_is_staff(db):
 
     assert user.is_staff
     assert user.is_superuser
+
+
+def test_a_superuser_with_the_address_of_another_s_account_is_refused_with_a_sentence(acme_member):
+    EmailAddress.objects.create(user=acme_member, email="root@acme.example", verified=True)
+
+    for address in ("root@acme.example", "Root@ACME.example"):
+        with pytest.raises(CommandError, match="belongs to an account already"):
+            call_command("createsuperuser", email=address, interactive=False)
+
+    assert not User.objects.filter(is_superuser=True).exists()
+
+
+def test_a_superuser_may_have_an_address_that_somebody_only_claims(acme_member):
+    EmailAddress.objects.create(user=acme_member, email="root@acme.example", verified=False)
+
+    call_command("createsuperuser", email="root@acme.example", interactive=False)
+
+    assert User.objects.get(is_superuser=True).email == "root@acme.example"
 
 
 def test_a_user_is_shown_by_name_else_by_address(make_user):

@@ -13,7 +13,7 @@ from tests.test_pages import assert_clean
 STRANGE = [
     "株式会社 🚀",
     "شركة عربية",
-    "\u202eevitaler\u202c",
+    "\u200fشركة عربية",
     "<script>alert(1)</script>",
     '"><img src=x>',
     "👨‍👩‍👧‍👦",
@@ -68,7 +68,21 @@ def test_every_name_is_kept_and_shown_as_text(client, newcomer, name):
 
 
 @pytest.mark.parametrize(
-    "name", ["", "   ", "x" * 121, "x" * 10_000, "Ada\nLovelace", "a\x00b", "\u200b\u200d", "a\u2028b", None]
+    "name",
+    [
+        "",
+        "   ",
+        "x" * 121,
+        "x" * 10_000,
+        "Ada\nLovelace",
+        "a\x00b",
+        "\u200b\u200d",
+        "a\u2028b",
+        None,
+        "\u202eevitaler\u202c",
+        "a\u2067b",
+        "urgent: https://evil.example/login",
+    ],  # fmt: skip
 )
 @pytest.mark.parametrize("url", ["/o/new/", "/o/acme/settings/"])
 def test_what_is_no_name_is_refused_with_a_sentence_at_the_field(client, acme, acme_admin, url, name):

@@ -50,6 +50,8 @@ def test_a_name_is_any_letters_and_never_markup(client, acme_member, name):
         ("name", "Bob\nBcc: x@evil.example", "without line breaks"),
         ("name", "Bob\u2028", None),
         ("name", "Bob\x1b[2J", "control characters"),
+        ("name", "\u202eBob", "control characters"),
+        ("name", "Security: https://evil.example/", "without the address of a web page"),
         ("name", "Bob\x00", "ull characters are not allowed"),
         ("language", "xx", "Choose one of the languages in the list."),
         ("language", "en\x00", "Choose one of the languages"),

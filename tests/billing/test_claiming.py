@@ -375,7 +375,8 @@ def test_a_token_posted_through_a_signed_in_strangers_browser_binds_nothing(aws,
     assert forged.status_code == 403
     assert Agreement.objects.get().organization is None
     assert Organization.objects.count() == 1
-    assert Registration.objects.get().user is None
+    # It is kept in mind for them as for who signs in with it, and is anybody's to claim who can confirm it.
+    assert Registration.objects.get().user == outsider
 
 
 def test_looking_at_the_welcome_page_binds_nothing(arrival, acme_admin):
@@ -498,6 +499,34 @@ def test_pressing_the_button_twice_makes_one_workspace(arrival, acme_admin, reme
     assert [response["Location"] for response in responses] == ["/o/acme/getting-ready/"] * 2
     assert Organization.objects.count() == 1
     assert AuditEvent.objects.filter(action="claimed").count() == 1
+
+
+@pytest.mark.parametrize("is_own_click", [False, True])
+def test_a_new_workspace_is_not_a_colleague_s(arrival, acme, acme_admin, acme_member, is_own_click):
+    mine = arrival
+    if is_own_click:  # both clicked at AWS, and are remembered each with their own arrival
+        mine = Registration.objects.create(
+            digest="2" * 64, agreement=arrival.agreement, expires_at=arrival.expires_at, user=acme_member
+        )
+    registration.claim(arrival, by=acme_admin, organization=acme, now=timezone.now())
+
+    with pytest.raises(registration.AlreadyClaimed):
+        registration.claim(mine, by=acme_member, new_name="Mine", now=timezone.now())
+
+    assert Organization.objects.count() == 1
+    if is_own_click:
+        mine.refresh_from_db()
+        assert (mine.claimed_at, mine.user) == (None, acme_member)
+
+
+def test_who_was_removed_since_is_not_led_back(arrival, acme, acme_admin, make_user):
+    other = make_user("other@acme.example")
+    acme.memberships.create(user=other, role="owner")
+    registration.claim(arrival, by=acme_admin, organization=acme, now=timezone.now())
+    acme.memberships.filter(user=acme_admin).delete()
+
+    with pytest.raises(registration.AlreadyClaimed):
+        registration.claim(arrival, by=acme_admin, new_name="Mine", now=timezone.now())
 
 
 def test_claiming_again_for_the_same_organization_changes_nothing(arrival, acme, acme_admin):
@@ -668,3 +697,31 @@ def test_without_an_owner_there_is_nobody_to_name(second_purchase, acme, outside
 )
 def test_a_masked_address_shows_two_letters_and_the_ending(address, masked):
     assert households.masked_address(address) == masked
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "\u200b\u2060", "Acme\nOfficial", "Acme\x07 Support", "Acme\u2028line", "\u202eemca", "a\x00b",
+        "https://evil.example/", "x" * 121, "x" * 10_000, "   ",
+    ],
+)  # fmt: skip
+def test_a_new_workspace_has_a_name_by_the_same_rules_as_everywhere(arrival, outsider, name):
+    client = browser_of(outsider, arrival)
+    before = Organization.objects.count()
+
+    response = confirm(client, name=name)
+
+    assert response.status_code == 422
+    assert 'aria-invalid="true"' in text(response)
+    assert (Organization.objects.count(), Agreement.objects.get().organization) == (before, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [("  Globex   Research ", "Globex Research"), ("شركة 🚀", "شركة 🚀"), ("<b>株式会社", "<b>株式会社")],
+)
+def test_a_name_in_any_letters_is_kept_without_surplus_spaces(arrival, outsider, name, kept):
+    confirm(browser_of(outsider, arrival), name=name)
+
+    assert Agreement.objects.get().organization.name == kept

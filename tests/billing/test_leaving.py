@@ -256,12 +256,21 @@ def test_the_memory_of_an_export_does_not_grow_with_the_usage(catalog, acme, mon
 def test_a_person_s_export_has_their_arrivals_and_requests(catalog, acme, acme_admin, acme_member):
     waiting = register(make_agreement(catalog, None), acme_member)
     register(make_agreement(catalog, None), acme_admin)
-    JoinRequest.objects.create(registration=waiting, organization=acme, user=acme_member)
+    answered = {"answered_at": NOON, "answered_by": acme_admin}
+    for approved in (None, False, True):
+        JoinRequest.objects.create(
+            registration=waiting,
+            organization=acme,
+            user=acme_member,
+            is_approved=approved,
+            **(answered if approved is not None else {}),
+        )
 
     data = json.loads("".join(exporting.of_person(acme_member, now=NOON)))
 
     assert [row["purchase"] for row in data["arrivals"]] == [waiting.agreement_id]
-    assert [row["workspace"] for row in data["join_requests"]] == ["Acme"]
+    # A workspace that has not let them in is theirs to know by a masked address only.
+    assert [row["workspace"] for row in data["join_requests"]] == [None, None, "Acme"]
 
 
 # --- The first page

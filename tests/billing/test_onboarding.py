@@ -453,7 +453,7 @@ def remembered(came, user) -> Effect:
     """``user`` signs in with the arrival in the browser."""
     client = browser_of(None, came)
     sign_in(client, user.email)
-    return Effect.objects.get(cause="buyer_unfinished:")
+    return Effect.objects.get(cause=f"buyer_unfinished:{user.pk}")
 
 
 def run(now):
@@ -474,14 +474,114 @@ def test_who_signed_in_and_left_is_reminded_once_a_day_later(came, acme_admin):
     assert Effect.objects.filter(cause__startswith="buyer_unfinished").count() == 1
 
 
-def test_each_who_came_with_the_purchase_is_reminded(came, acme_admin, outsider):
-    arrival_of_same = Registration.objects.create(
-        digest="9" * 64, agreement=came.agreement, expires_at=NOON, user=outsider
+def again(came, number) -> Registration:
+    """Another click at AWS on the same purchase."""
+    return Registration.objects.create(
+        digest=f"{number:a>64}",
+        agreement=came.agreement,
+        expires_at=NOON + 365 * DAY,
+        created_at=timezone.now(),
     )
-    assert arrival_of_same.pk
+
+
+def test_each_who_came_with_the_purchase_is_reminded_once(came, acme_admin, outsider):
+    remembered(again(came, 9), outsider)
     owed = remembered(came, acme_admin)
 
     assert sorted(run(owed.due_at)) == sorted([acme_admin.email, outsider.email])
+    assert run(owed.due_at + 30 * DAY) == []
+
+
+@pytest.mark.parametrize("is_same_click", [False, True])
+def test_not_mine_of_one_leaves_the_other_reminded(came, acme_admin, outsider, is_same_click):
+    owed = remembered(came, outsider)
+    browser_of(outsider).post(DISMISS, {"registration": references(browser_of(outsider).get(WELCOME))[0]})
+    assert run(owed.due_at) == []
+
+    owed = remembered(came if is_same_click else again(came, 9), acme_admin)
+
+    assert run(owed.due_at) == [acme_admin.email]
+
+
+def test_who_arrives_signed_in_is_remembered_like_who_signs_in(came, acme_admin):
+    page = browser_of(acme_admin, came).get(WELCOME)
+
+    assert references(page)
+    came.refresh_from_db()
+    assert came.user == acme_admin
+    assert came.agreement.organization is None
+    assert references(browser_of(acme_admin).get(WELCOME)), "another browser of theirs finds it"
+    owed = Effect.objects.get(cause=f"buyer_unfinished:{acme_admin.pk}")
+    browser_of(acme_admin, came).get(WELCOME)
+    assert run(owed.due_at) == [acme_admin.email]
+
+
+def test_who_looks_on_is_not_remembered_for_somebody_else_s(came, acme_admin, outsider):
+    Registration.objects.filter(pk=came.pk).update(user=acme_admin)
+
+    browser_of(outsider, came).get(WELCOME)
+
+    came.refresh_from_db()
+    assert came.user == acme_admin
+    assert not Effect.objects.filter(cause__startswith="buyer_unfinished").exists()
+
+
+def test_a_purchase_dismissed_in_this_browser_stays_forgotten(came, acme_admin):
+    client = browser_of(acme_admin, came)
+    client.post(DISMISS, {"registration": references(client.get(WELCOME))[0]})
+
+    assert references(client.get(WELCOME)) == []
+    came.refresh_from_db()
+    assert came.user is None
+
+
+def test_an_unverified_person_is_not_remembered(came, make_user):
+    browser_of(make_user("new@acme.example", verified=False), came).get(WELCOME)
+
+    came.refresh_from_db()
+    assert came.user is None
+
+
+def test_many_clicks_on_one_purchase_hide_no_other(came, catalog, outsider):
+    Registration.objects.filter(pk=came.pk).update(user=outsider)
+    much_clicked = make_agreement(catalog, None, "reports-payg")
+    for number in range(25):
+        Registration.objects.create(
+            digest=f"{number:a>64}", agreement=much_clicked, expires_at=NOON, user=outsider
+        )
+
+    assert len(references(browser_of(outsider).get(WELCOME))) == 2
+
+
+def test_what_is_over_makes_room_for_what_waits(came, catalog, outsider):
+    Registration.objects.filter(pk=came.pk).update(user=outsider)
+    for number in range(20):
+        over = make_agreement(catalog, None, "reports-payg", status="failed")
+        Registration.objects.create(digest=f"{number:a>64}", agreement=over, expires_at=NOON, user=outsider)
+
+    page = browser_of(outsider).get(WELCOME)
+
+    assert [arrival.over for arrival in page.context["arrivals"]] == [False, *[True] * 19]
+
+
+def test_a_form_that_is_wrong_keeps_its_words_after_another_click(came, outsider):
+    client = browser_of(outsider, came)
+    reference = references(client.get(WELCOME))[0]
+    newer = again(came, 9)
+    Registration.objects.filter(pk=newer.pk).update(user=outsider)
+
+    page = client.post(CLAIM, {"registration": reference, "organization": "new", "name": ""})
+
+    assert page.status_code == 422
+    [arrival] = page.context["arrivals"]
+    assert arrival.form.errors
+
+
+def test_who_signs_in_with_the_older_of_two_clicks_is_led_to_it(came, acme_admin):
+    Registration.objects.filter(pk=again(came, 9).pk).update(user=acme_admin)
+    client = browser_of(None, came)
+    sign_in(client, acme_admin.email)
+    assert client.get("/home/").url == WELCOME
 
 
 @pytest.mark.parametrize("then", ["claimed", "dismissed", "failed", "ended", "asked"])
@@ -506,7 +606,9 @@ def test_who_has_gone_on_is_not_reminded(came, catalog, acme, acme_admin, then, 
 def test_an_unverified_address_is_not_written_to(came, make_user):
     user = make_user("new@acme.example", verified=False)
     Registration.objects.update(user=user)
-    Effect.objects.create(agreement=came.agreement, kind="mail", cause="buyer_unfinished:", caused_at=NOON)
+    Effect.objects.create(
+        agreement=came.agreement, kind="mail", cause=f"buyer_unfinished:{user.pk}", caused_at=NOON
+    )
 
     assert run(timezone.now() + DAY) == []
 

@@ -519,7 +519,7 @@ CONSTRAINTS: dict[str, tuple[Model, str, dict[str, Any]]] = {
     "agreement_grace_is_after_an_end": (Agreement, "update", {"access_until": NOON}),
     "agreement_follows_another": (Agreement, "update", {"previous_id": "SELF"}),
     "agreement_move_goes_elsewhere": (AgreementMove, "lifted", {}),
-    "operator_task_state_known": (OperatorTask, "update", {"state": "other"}),
+    "operator_task_state_known": (OperatorTask, "lifted", {}),
     "operator_task_finished_when_it_is": (OperatorTask, "update", {"state": "done"}),
     "effect_state_known": (Effect, "update", {"state": "other"}),
     "entitlement_one_current_per_dimension": (Entitlement, "lifted", {}),
@@ -641,6 +641,14 @@ def test_a_move_goes_to_another_workspace(rows):
     insert_copy(move)  # there once more: it may go and come
     with pytest.raises(IntegrityError, match="agreement_move_goes_elsewhere"):
         insert_copy(move, to_organization_id=move.from_organization_id)
+
+
+@pytest.mark.parametrize("finished_at", [None, NOON])
+def test_a_repair_has_a_state_that_is_known(rows, finished_at):
+    values = {"state": "other", "finished_at": moment(finished_at) if finished_at else None}
+    # Neither finished nor unfinished, it breaks the rule of those too, which may speak first.
+    with pytest.raises(IntegrityError, match="operator_task_(state_known|finished_when_it_is)"):
+        update(rows[OperatorTask], **values)
 
 
 @pytest.mark.parametrize(

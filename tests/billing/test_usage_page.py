@@ -86,6 +86,22 @@ def test_the_chart_and_the_table_tell_the_same(page, payg, by):
     assert "Estimate so far" in html
 
 
+def test_what_is_being_checked_has_a_heading_a_column_and_a_colour_of_its_own(page, payg, now):
+    make_record(payg, hour_of(now) - 5 * HOUR, 40, state="conflict")
+    html = main_of(page(by="day"))
+
+    assert html.count("Being checked") == 3
+    assert 'class="chart-checked"' in html
+    assert "Not billed</h3>" not in html
+    assert_clean(page(by="day").content.decode())
+    assert "Being checked" in main_of(page("subscription/"))
+
+
+def test_nothing_is_said_of_checking_when_nothing_is(page, payg):
+    for url in ("usage/", "subscription/"):
+        assert "Being checked" not in main_of(page(url))
+
+
 def test_the_tab_is_there_for_those_who_may_see_it(client, page, payg, acme_member):
     assert 'href="/o/acme/usage/" aria-current="page"' in page().content.decode()
     client.force_login(acme_member)

@@ -279,6 +279,50 @@ def test_what_is_over_and_settled_is_final(acme, payg):
     assert not report_of(acme).is_final
 
 
+@pytest.mark.parametrize(
+    ("state", "is_final"),
+    [
+        ("accepted", True), ("not_due", True), ("written_off", True), ("expired", True), ("due", False),
+        ("in_doubt", False), ("waiting", False), ("held", False), ("parked", False), ("conflict", False),
+    ],
+)  # fmt: skip
+def test_what_aws_or_a_person_has_yet_to_settle_is_not_final(acme, payg, state, is_final):
+    included = {"used": 5, "included": 5} if state == "not_due" else {}
+    make_record(payg, NOON.replace(month=10), 0 if included else 5, state=state, **included)
+
+    report = report_of(acme, period="2026-10")
+    [line] = [line for line in lines(report) if ",5," in line]
+
+    assert report.is_final is is_final
+    assert line.endswith(f",{'yes' if is_final else 'no'}\r\n")
+
+
+@pytest.mark.parametrize(
+    ("hour", "now", "is_over"),
+    [
+        (NOON, NOON + 24 * HOUR - timedelta(seconds=1), False),  # AWS takes usage of it for a day
+        (NOON, NOON + 24 * HOUR, True),
+        (NOON.replace(month=10, day=31), NOON.replace(day=1, hour=5), False),  # until the month is settled
+        (NOON.replace(month=10, day=31), NOON.replace(day=1, hour=6), True),
+    ],
+)
+def test_an_hour_is_over_when_aws_takes_nothing_of_it(acme, payg, hour, now, is_over):
+    report = report_of(acme, by="hour", period="31d", now=now)
+    assert {place.start: place.is_over for place, _ in report.places}[hour] is is_over
+
+
+def test_what_is_being_checked_stands_apart(acme, payg):
+    make_record(payg, NOON - HOUR, 5, state="conflict")
+    make_record(payg, NOON - 2 * HOUR, 3, state="parked")
+    make_record(payg, NOON - 3 * HOUR, 2, state="expired")
+
+    report = report_of(acme)
+
+    assert (report.total.checked, report.total.not_billed) == (8, 2)
+    assert [str(line.label) for line in report.checked] == ["AWS has another figure", "Not accepted by AWS"]
+    assert [str(line.label) for line in report.not_billed] == ["Not confirmed in time"]
+
+
 def test_csv_is_exact_in_utc_and_has_the_hours_without_usage(acme, payg):
     make_record(payg, NOON - HOUR, "9999999999.999999", state="accepted")
     use(payg, "0.000001", at=NOON, now=NOW)
@@ -289,10 +333,11 @@ def test_csv_is_exact_in_utc_and_has_the_hours_without_usage(acme, payg):
     assert text[0].startswith("from,until,product,dimension,unit,used,")
     assert text[-2] == (
         "2026-11-23T11:00:00Z,2026-11-23T12:00:00Z,Acme Reports Pay As You Go,pages,pages,"
-        "9999999999.999999,0,9999999999.999999,0,0,0,yes\r\n"
+        "9999999999.999999,0,9999999999.999999,0,0,0,0,no\r\n"
     )
-    assert text[-1].endswith("pages,0.000001,0,0,0,0.000001,0,no\r\n")
-    assert text[1].endswith("pages,0,0,0,0,0,0,yes\r\n")
+    assert text[-1].endswith("pages,0.000001,0,0,0,0.000001,0,0,no\r\n")
+    assert text[1].endswith("pages,0,0,0,0,0,0,0,no\r\n")
+    assert list(lines(report_of(acme, zone=SEOUL, by="hour", period="7d")))[1].endswith(",0,0,yes\r\n")
 
 
 @pytest.mark.parametrize("title", ['=HYPERLINK("x")', "+1", "-1", "@SUM(1)", "\t=1", '"; DROP'])

@@ -47,7 +47,7 @@ def equation(rows: Sequence[Found], *, counted: Mapping[int, int] | None = None)
         _("Dimension"),
         _("Recorded"),
         _("= Included"),
-        *(f"+ {state.label.partition(' (')[0]}" for state in states),
+        *(f"+ {state.label.partition('(')[0].strip()}" for state in states),
         _("+ Not closed yet"),
         *(f"+ {each.label}" for each in asides),
         _("Adds up"),

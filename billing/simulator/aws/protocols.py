@@ -1,4 +1,4 @@
-"""The languages AWS services speak: AWS JSON 1.0 and 1.1, and Smithy RPC v2 CBOR (facts page §1.1).
+"""The languages AWS services speak: AWS JSON 1.0 and 1.1, Smithy RPC v2 CBOR (facts page §1.1), STS's query.
 
 Both are read into, and written from, the same JSON-like values: operations need not know which it was.
 """
@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
+from urllib.parse import parse_qsl
+from xml.sax.saxutils import escape
 
 import cbor2
 import msgspec
@@ -145,8 +147,33 @@ TYPED_IN_CBOR: Mapping[str, Callable[[Any], Any]] = {
 }
 """Members of answers that JSON writes as plain numbers, and CBOR by their type."""
 
+
+def _read_query(payload: bytes) -> Any:
+    try:
+        return dict(parse_qsl(payload.decode(), max_num_fields=100))
+    except ValueError:
+        raise AwsError("MalformedQueryString", "The request body is not a form.") from None
+
+
+def _write_query(content: Json) -> bytes:
+    """XML as STS writes it; lists are not among what it answers here."""
+    if "__type" in content:
+        code = str(content["__type"]).rpartition("#")[2]
+        content = {
+            "ErrorResponse": {"Error": {"Type": "Sender", "Code": code, "Message": content["message"]}}
+        }
+    return _xml(content).encode()
+
+
+def _xml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "".join(f"<{name}>{_xml(member)}</{name}>" for name, member in value.items())
+    return escape(str(value))
+
+
 JSON_1_0 = Protocol("json 1.0", "application/x-amz-json-1.0", _read_json, msgspec.json.encode)
 JSON_1_1 = Protocol("json 1.1", "application/x-amz-json-1.1", _read_json, msgspec.json.encode)
+QUERY = Protocol("query", "application/x-www-form-urlencoded", _read_query, _write_query)
 CBOR = Protocol(
     "cbor", "application/cbor", _read_cbor, _write_cbor, headers=(("smithy-protocol", "rpc-v2-cbor"),)
 )

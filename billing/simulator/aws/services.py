@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from billing.simulator.aws import agreement, entitlement, metering, registration, sqs
+from billing.simulator.aws import agreement, entitlement, identity, metering, registration, rules, sqs
 from billing.simulator.aws.call import Call
-from billing.simulator.aws.protocols import CBOR, JSON_1_0, JSON_1_1, Protocol
+from billing.simulator.aws.protocols import CBOR, JSON_1_0, JSON_1_1, QUERY, Protocol
 from billing.simulator.aws.shapes import Json
 from billing.simulator.errors import AwsError
 from billing.simulator.state import State
@@ -41,6 +41,8 @@ class Service:
         return AwsError(code, message, status=status or self.statuses.get(code, 400))
 
 
+STS = "2011-06-15"
+"""Query services are told apart by the version that a request names."""
 SERVICES = {
     "AWSMPMeteringService": Service(
         signing_name="aws-marketplace",
@@ -102,6 +104,24 @@ SERVICES = {
                 )
             },
         },
+    ),
+    "AWSEvents": Service(
+        signing_name="events",
+        namespace="com.amazonaws.events",
+        protocols=(JSON_1_1,),
+        operations={
+            "DescribeRule": rules.describe_rule,
+            "ListTargetsByRule": rules.list_targets_by_rule,
+        },
+        statuses={"InternalFailure": 500},
+    ),
+    STS: Service(
+        signing_name="sts",
+        namespace="com.amazonaws.sts",
+        protocols=(QUERY,),
+        operations={"GetCallerIdentity": identity.get_caller_identity, "AssumeRole": identity.assume_role},
+        throttled="Throttling",
+        statuses={"AccessDenied": 403, "InvalidClientTokenId": 403, "InternalFailure": 500},
     ),
 }
 UNKNOWN_SERVICE = Service(

@@ -16,9 +16,12 @@ from billing.simulator.aws.shapes import Json, Structure, parse
 from billing.simulator.errors import AwsError
 from billing.simulator.lifecycle import delivery
 from billing.simulator.queues import BadHandle, Message, Queue
+from billing.simulator.records import SELLER_ACCOUNT_ID
 from billing.simulator.state import State
 
 QUEUE_OWNER = "000000000000"
+RULE = "marketplace-events"
+"""The EventBridge rule that feeds the queues."""
 LONGEST_VISIBILITY = 43200
 LONGEST_WAIT = 20
 MOST_WAITING = 24
@@ -30,8 +33,31 @@ def queue_url(call: Call, name: str) -> str:
     return f"{call.base_url}/{QUEUE_OWNER}/{name}"
 
 
-def _arn(call: Call, name: str) -> str:
+def arn(call: Call, name: str) -> str:
     return f"arn:aws:sqs:{call.region}:{QUEUE_OWNER}:{name}"
+
+
+def rule_arn(call: Call) -> str:
+    return f"arn:aws:events:{call.region}:{SELLER_ACCOUNT_ID}:rule/{RULE}"
+
+
+def _policy(call: Call, queue: Queue) -> str:
+    """Who may send to it: the channels that end in it."""
+    sources = {
+        "eventbridge": ("events.amazonaws.com", rule_arn(call)),
+        "sns": ("sns.amazonaws.com", f"arn:aws:sns:{call.region}:287250355862:aws-mp-*"),
+    }
+    statements = [
+        {
+            "Effect": "Allow",
+            "Principal": {"Service": sources[channel][0]},
+            "Action": "sqs:SendMessage",
+            "Resource": arn(call, queue.name),
+            "Condition": {"ArnLike": {"aws:SourceArn": sources[channel][1]}},
+        }
+        for channel in queue.receives
+    ]
+    return json.dumps({"Version": "2012-10-17", "Statement": statements}, separators=(",", ":"))
 
 
 def get_queue_url(state: State, body: Json, call: Call) -> Json:
@@ -47,17 +73,20 @@ def get_queue_attributes(state: State, body: Json, call: Call) -> Json:
         held = list(queues.of(state.messages, queue.name))
         in_flight = sum(message.is_in_flight() for message in held)
         attributes = {
-            "QueueArn": _arn(call, queue.name),
+            "QueueArn": arn(call, queue.name),
             "ApproximateNumberOfMessages": str(len(held) - in_flight),
             "ApproximateNumberOfMessagesNotVisible": str(in_flight),
             "ApproximateNumberOfMessagesDelayed": "0",
             "VisibilityTimeout": str(queue.visibility_seconds),
             "ReceiveMessageWaitTimeSeconds": "0",
             "DelaySeconds": "0",
+            "SqsManagedSseEnabled": "true",
         }
+        if queue.receives:
+            attributes["Policy"] = _policy(call, queue)
         if queue.dead_letter_queue:
             policy = {
-                "deadLetterTargetArn": _arn(call, queue.dead_letter_queue),
+                "deadLetterTargetArn": arn(call, queue.dead_letter_queue),
                 "maxReceiveCount": queue.max_receives,
             }
             attributes["RedrivePolicy"] = json.dumps(policy, separators=(",", ":"))
@@ -224,7 +253,7 @@ def _message(message: Message, handle: str, wanted: list[str], call: Call) -> Js
         "ApproximateFirstReceiveTimestamp": str(int(first_received_at.timestamp() * 1000)),
     }
     if message.moved_from:
-        attributes["DeadLetterQueueSourceArn"] = _arn(call, message.moved_from)
+        attributes["DeadLetterQueueSourceArn"] = arn(call, message.moved_from)
     answer: Json = {
         "MessageId": message.message_id,
         "ReceiptHandle": handle,

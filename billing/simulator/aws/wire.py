@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from billing.simulator.aws.bounds import LARGEST_BATCH_BYTES
 from billing.simulator.aws.call import Call
-from billing.simulator.aws.protocols import CBOR, Protocol
+from billing.simulator.aws.protocols import CBOR, QUERY, Protocol
 from billing.simulator.aws.services import SERVICES, UNKNOWN_SERVICE, Operation, Service
 from billing.simulator.aws.shapes import Json
 from billing.simulator.clock import iso
@@ -29,6 +29,9 @@ _SCOPE = re.compile(
     r"AWS4-HMAC-SHA256 +Credential=(?P<access_key>[^/,\s]+)/\d{8}/(?P<region>[^/,\s]+)/(?P<service>[^/,\s]+)"
     r"/aws4_request *,(?=.*SignedHeaders=\S+)(?=.*Signature=[0-9a-f]{64})"
 )
+
+
+_LONGEST_QUERY = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,11 @@ def _address(request: Request) -> _Address:
         called = _RPC_PATH.fullmatch(request.path)
         service = SERVICES.get(called["service"], UNKNOWN_SERVICE) if called else UNKNOWN_SERVICE
         return _Address(service, called["operation"] if called else "", CBOR)
+    if QUERY.takes(request.environ.get("CONTENT_TYPE", "")) and not request.header("X-Amz-Target"):
+        asked = QUERY.read(request.body) if len(request.body) <= _LONGEST_QUERY else {}
+        return _Address(
+            SERVICES.get(asked.get("Version", ""), UNKNOWN_SERVICE), asked.get("Action", ""), QUERY
+        )
     prefix, _, operation = request.header("X-Amz-Target").partition(".")
     service = SERVICES.get(prefix, UNKNOWN_SERVICE)
     return _Address(service, operation, service.protocols[0])

@@ -156,7 +156,14 @@ def _log_to(file: Path) -> None:
 
 def _environment(site_url: str, simulator_url: str) -> dict[str, str]:
     """What the children run with. Real boto3 is pointed at the simulator by botocore's own variables."""
-    services = ("MARKETPLACE_METERING", "MARKETPLACE_ENTITLEMENT_SERVICE", "MARKETPLACE_AGREEMENT", "SQS")
+    services = (
+        "MARKETPLACE_METERING",
+        "MARKETPLACE_ENTITLEMENT_SERVICE",
+        "MARKETPLACE_AGREEMENT",
+        "SQS",
+        "STS",
+        "EVENTBRIDGE",
+    )
     return {
         "SITE_URL": site_url,
         "MARKETPLACE_EVENT_QUEUES": f"{simulator_url}/000000000000/marketplace-events",
