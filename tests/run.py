@@ -19,12 +19,37 @@ POSTGRES_URL = os.environ.get("TEST_POSTGRES_URL", "postgres://postgres@127.0.0.
 REDIS_URL = os.environ.get("TEST_REDIS_URL", "redis://127.0.0.1:6379/15")
 IN_CI = bool(os.environ.get("CI"))
 COVERED = 95
+# What renders pages, reads files or talks to AWS: a second database would tell nothing new.
 WITHOUT_DATABASE = (
     "tests/simulator",
     "tests/billing/test_aws_client.py",
+    "tests/billing/test_doctor.py",
+    "tests/billing/test_errors.py",
     "tests/billing/test_sns_signature.py",
     "tests/billing/test_wire.py",
-    "tests/billing/test_errors.py",
+    *(
+        f"tests/test_{subject}.py"
+        for subject in (
+            "architecture",
+            "containers",
+            "deploy_aws",
+            "docs",
+            "hardening",
+            "languages",
+            "logs",
+            "mail_html",
+            "mail_previews",
+            "outbox",
+            "pages",
+            "production",
+            "rename",
+            "secrets",
+            "security_docs",
+            "settings",
+        )
+    ),
+    "tests/accounts/test_allauth_pages.py",
+    "tests/accounts/test_social.py",
 )
 PROOFS = ["-m", "slow"]
 
@@ -37,7 +62,6 @@ def main(arguments: list[str]) -> int:
     with_redis = "" if broker else " and Redis"
     failures = run(f"SQLite{with_redis}", {**environment, "DATABASE_URL": ""}, chosen)
     if postgres is None and arguments in ([], PROOFS):
-        # The browser, the simulator and AWS's client see no difference between the databases.
         again = ["-m", "slow and ledger"] if arguments else ["-m", "not slow and not browser"]
         again += [f"--ignore={each}" for each in WITHOUT_DATABASE]
         # Not measured again: it would take a minute, for the few lines that are PostgreSQL's alone.

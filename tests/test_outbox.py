@@ -57,17 +57,34 @@ def test_every_mail_is_listed_newest_first_also_when_a_file_holds_several(client
 
 
 @development
-def test_a_mail_is_shown_as_text_and_its_html_is_not_run(client, db, send):
+def test_a_mail_is_shown_as_text_and_its_html_in_a_frame(client, db, send):
     send(letter(text="Your code:\n\nABC-DEF\n\n<b>plain</b>", html="<script>alert(1)</script><p>Hello</p>"))
     [mail] = client.get("/outbox/").context["mails"]
 
-    page = client.get(f"/outbox/{mail.name}/").content.decode()
+    response = client.get(f"/outbox/{mail.name}/")
+    page = response.content.decode()
 
     assert "ABC-DEF" in page
     assert "&lt;b&gt;plain&lt;/b&gt;" in page
-    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert "<script>" not in page
+    assert f'<iframe class="mail" src="/outbox/{mail.name}/html/" sandbox ' in page
+    assert "frame-src 'self'" in response["Content-Security-Policy"]
     assert mail.sent_at.tzinfo is not None
+
+
+@development
+def test_the_html_of_a_mail_is_shown_and_its_scripts_are_not_run(client, db, send):
+    send(letter(html="<script>alert(1)</script><p style='color:red'>Hello</p>"), letter())
+    without, mail = client.get("/outbox/").context["mails"]
+
+    response = client.get(f"/outbox/{mail.name}/html/")
+
+    assert "<p style='color:red'>Hello</p>" in response.content.decode()
+    assert "default-src 'none'" in response["Content-Security-Policy"]
+    assert "script" not in response["Content-Security-Policy"]
+    assert response["X-Frame-Options"] == "SAMEORIGIN"
+    assert client.get(f"/outbox/{without.name}/html/").status_code == 404
+    assert "<iframe" not in client.get(f"/outbox/{without.name}/").content.decode()
 
 
 @development
@@ -85,6 +102,7 @@ def test_only_mail_can_be_read(client, db, send, folder):
         "0",
     ):
         assert client.get(f"/outbox/{name}/").status_code == 404
+        assert client.get(f"/outbox/{name}/html/").status_code == 404
 
 
 @development

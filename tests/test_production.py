@@ -13,15 +13,22 @@ from django.core.exceptions import ImproperlyConfigured
 
 from marketplace_saas import production
 
+SECRET = "0123456789abcdefghijklmnopqrstuvwxyz0123456789ABCD"
 SAFE = {
     "DEBUG": False,
-    "SECRET_KEY": "s" * 50,
-    "AUDIT_KEY": "a" * 50,
+    "SECRET_KEY": SECRET,
+    "SECRET_KEY_FALLBACKS": [],
+    "AUDIT_KEY": SECRET[::-1],
+    "STATUS_TOKEN": "",
+    "CSRF_TRUSTED_ORIGINS": [],
+    "TRUSTED_PROXY_COUNT": 1,
     "ALLOWED_HOSTS": ["app.acme.example"],
     "ADMINS": [("Operators", "ops@acme.example")],
     "SITE_URL": "https://app.acme.example",
     "DATABASES": {"default": {"ENGINE": "django.db.backends.postgresql"}},
     "REDIS_URL": "redis://redis:6379/0",
+    "CELERY_BROKER_URL": "redis://redis:6379/0",
+    "CACHES": {"default": {"BACKEND": "marketplace_saas.cache.RedisCache"}},
     "EMAIL_BACKEND": "django.core.mail.backends.smtp.EmailBackend",
     "MARKETPLACE_EVENT_QUEUES": ["https://sqs.us-east-1.amazonaws.com/123456789012/events"],
 }
@@ -63,19 +70,48 @@ def test_safe_values_start():
     ("changes", "named"),
     [
         ({"SECRET_KEY": production.DEVELOPMENT_SECRET}, "SECRET_KEY"),
-        ({"SECRET_KEY": "s" * 49}, "SECRET_KEY"),
+        ({"SECRET_KEY": SECRET[:49]}, "SECRET_KEY"),
+        ({"SECRET_KEY": "s" * 80}, "SECRET_KEY"),
+        ({"SECRET_KEY": "django-insecure-" + SECRET}, "SECRET_KEY"),
         ({"AUDIT_KEY": ""}, "AUDIT_KEY"),
+        ({"AUDIT_KEY": production.DEVELOPMENT_SECRET}, "AUDIT_KEY"),
+        ({"AUDIT_KEY": SECRET}, "AUDIT_KEY"),
+        ({"SECRET_KEY_FALLBACKS": [SECRET + "old", "short"]}, "SECRET_KEY_FALLBACKS"),
+        ({"SECRET_KEY_FALLBACKS": [production.DEVELOPMENT_SECRET]}, "SECRET_KEY_FALLBACKS"),
+        ({"STATUS_TOKEN": "guess-me"}, "STATUS_TOKEN"),
+        ({"STATUS_TOKEN": "x" * 64}, "STATUS_TOKEN"),
         ({"ALLOWED_HOSTS": []}, "ALLOWED_HOSTS"),
         ({"ALLOWED_HOSTS": ["app.acme.example", "*"]}, "ALLOWED_HOSTS"),
+        ({"ALLOWED_HOSTS": ["*.acme.example"]}, "ALLOWED_HOSTS"),
+        ({"ALLOWED_HOSTS": ["other.acme.example"]}, "ALLOWED_HOSTS"),
         ({"ADMINS": []}, "ADMIN_EMAILS"),
         ({"SITE_URL": "http://app.acme.example"}, "SITE_URL"),
+        ({"SITE_URL": "app.acme.example"}, "SITE_URL"),
+        (
+            {"CSRF_TRUSTED_ORIGINS": ["https://www.acme.example", "http://acme.example"]},
+            "CSRF_TRUSTED_ORIGINS",
+        ),
+        ({"CSRF_TRUSTED_ORIGINS": ["https://*.acme.example"]}, "CSRF_TRUSTED_ORIGINS"),
+        ({"TRUSTED_PROXY_COUNT": -1}, "TRUSTED_PROXY_COUNT"),
         ({"DATABASES": {"default": {"ENGINE": "django.db.backends.sqlite3"}}}, "DATABASE_URL"),
+        ({"DATABASES": {"default": {"ENGINE": "django.db.backends.mysql"}}}, "DATABASE_URL"),
         ({"REDIS_URL": ""}, "REDIS_URL"),
+        ({"CELERY_BROKER_URL": "filesystem://localhost"}, "REDIS_URL"),
+        ({"CELERY_BROKER_URL": "memory://"}, "REDIS_URL"),
+        ({"CACHES": {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}}, "CACHES"),
+        ({"EMAIL_BACKEND": "django.core.mail.backends.filebased.EmailBackend"}, "EMAIL_URL"),
+        ({"EMAIL_BACKEND": "django.core.mail.backends.dummy.EmailBackend"}, "EMAIL_URL"),
         ({"EMAIL_BACKEND": "django.core.mail.backends.console.EmailBackend"}, "EMAIL_URL"),
         ({"MARKETPLACE_EVENT_QUEUES": ["http://127.0.0.1:8300/0/events"]}, "MARKETPLACE_EVENT_QUEUES"),
         ({"environment": {"AWS_ENDPOINT_URL": "http://127.0.0.1:8300"}}, "AWS_ENDPOINT_URL"),
         ({"environment": {"AWS_ENDPOINT_URL_SQS": "http://127.0.0.1:8300"}}, "AWS_ENDPOINT_URL_SQS"),
         ({"environment": {"AWS_ENDPOINT_URL_STS": "http://127.0.0.1:8300"}}, "AWS_ENDPOINT_URL_STS"),
+        ({"environment": {"AWS_ENDPOINT_URL_SQS": "https://sim.acme.example"}}, "AWS_ENDPOINT_URL_SQS"),
+        (
+            {"environment": {"AWS_ENDPOINT_URL_EVENTBRIDGE": "http://127.0.0.1:8300"}},
+            "AWS_ENDPOINT_URL_EVENTBRIDGE",
+        ),
+        ({"environment": {"AWS_ENDPOINT_URL_KMS": "http://127.0.0.1:8300"}}, "AWS_ENDPOINT_URL_KMS"),
         (
             {"environment": {"AWS_ENDPOINT_URL_MARKETPLACE_METERING": "http://127.0.0.1:8300"}},
             "AWS_ENDPOINT_URL_MARKETPLACE_METERING",
@@ -99,7 +135,35 @@ def test_each_unsafe_value_is_named_alone(changes, named):
 
 
 def test_a_laptop_may_be_unsafe():
-    refuse(DEBUG=True, SECRET_KEY="", ALLOWED_HOSTS=[])
+    refuse(DEBUG=True, SECRET_KEY="", ALLOWED_HOSTS=[], SITE_URL="http://localhost:8000")
+
+
+def test_debug_is_refused_where_buyers_come():
+    with pytest.raises(ImproperlyConfigured, match="DEBUG on under https://app.acme.example"):
+        refuse(DEBUG=True)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"ALLOWED_HOSTS": [".acme.example"]},
+        {"CSRF_TRUSTED_ORIGINS": ["https://www.acme.example"]},
+        {"SECRET_KEY_FALLBACKS": [SECRET + "old"]},
+        {"STATUS_TOKEN": SECRET},
+        {"CELERY_BROKER_URL": "rediss://redis:6379/0"},
+        {"TRUSTED_PROXY_COUNT": 0},
+        {"environment": {"AWS_ENDPOINT_URL_KMS": "https://vpce-1.kms.us-east-1.vpce.amazonaws.com"}},
+    ],
+)
+def test_what_is_safe_too_starts(changes):
+    refuse(**changes)
+
+
+def test_no_refusal_shows_a_secret():
+    secret = "hunter2-but-long-enough-to-be-noticed"
+    with pytest.raises(ImproperlyConfigured) as refused:
+        refuse(SECRET_KEY=secret, AUDIT_KEY=secret, STATUS_TOKEN=secret[:9], SECRET_KEY_FALLBACKS=[secret])
+    assert "hunter2" not in str(refused.value)
 
 
 def test_no_endpoint_of_the_simulator_is_overlooked(simulator):

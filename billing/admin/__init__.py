@@ -1,6 +1,7 @@
 """The operators' console: what came from AWS, what went there, and why. Importing it registers all."""
 
 from billing.admin import (
+    archives,
     catalog,
     customers,
     entitlements,
@@ -16,6 +17,7 @@ from billing.admin import (
 from billing.admin.actions import results
 
 __all__ = [
+    "archives",
     "catalog",
     "customers",
     "entitlements",

@@ -13,7 +13,15 @@ from django.test.utils import CaptureQueriesContext
 from accounts.models import Organization
 from billing import gates, metering, usage
 from billing.models import Entitlement
-from tests.bench import references, simulating, submission_measures, walk_measures, world
+from tests.bench import (
+    console_measures,
+    page_measures,
+    references,
+    simulating,
+    submission_measures,
+    walk_measures,
+    world,
+)
 from tests.bench.compare import Measure, compare, growth, peak_mib, turn
 from tests.bench.world import NOW, REGION, SINCE, THIS_HOUR
 
@@ -109,8 +117,10 @@ ALL = (
     record_many,
     gate,
     closing,
+    *page_measures.ALL,
     *submission_measures.ALL,
     *walk_measures.ALL,
     simulating.calls,
     simulating.fixture_start,
+    *console_measures.ALL,  # last: it leaves millions of rows behind
 )

@@ -15,6 +15,7 @@ import boto3
 import psycopg
 from django.db import connection, transaction
 from django.db.models import QuerySet
+from psycopg import sql
 from psycopg.types.json import Jsonb
 
 from billing.models import Agreement, Dimension, MeteringRecord
@@ -39,6 +40,9 @@ SELECT_HOLDINGS = """
     JOIN billing_product product ON product.id = agreement.product_id
     LEFT JOIN billing_entitlement held ON held.agreement_id = agreement.id AND held.valid_to IS NULL
     WHERE agreement.organization_id = %s"""
+SELECT_USAGE = """
+    SELECT dimension_id, date_trunc(%s, occurred_at, 'UTC'), disposition, sum(quantity)
+    FROM billing_usageevent WHERE organization_id = %s AND occurred_at >= %s GROUP BY 1, 2, 3"""
 # Usage without tags or allowance, of active licenses that have no closed hour yet. No audit link.
 INSERT_RECORDS = """
     INSERT INTO billing_meteringrecord (agreement_id, dimension_id, hour, used, included, quantity,
@@ -112,12 +116,26 @@ def gate(organizations: Iterable[int | None]) -> int:
         return sum(bool(bare.execute(SELECT_HOLDINGS, (pk,)).fetchall()) for pk in organizations)
 
 
+def usage(organization: int | None, *, since: datetime, by: str) -> int:
+    """The bare sums of a page of usage, in millionths."""
+    with cursor() as bare:
+        return sum(int(row[3]) for row in bare.execute(SELECT_USAGE, (by, organization, since)).fetchall())
+
+
 def close(*, region: str, end: datetime, now: datetime) -> int:
     values = {"region": region, "end": end, "now": now}
     with transaction.atomic(), cursor() as bare:
         made = bare.execute(INSERT_RECORDS, values).rowcount
         bare.execute(ASSIGN_RECORDS, values)
     return made
+
+
+def first_rows(table: str, count: int) -> int:
+    """The newest rows of a table, all their columns: a page at its barest."""
+    with cursor() as bare:
+        query = sql.SQL("SELECT * FROM {} ORDER BY id DESC LIMIT %s").format(sql.Identifier(table))
+        bare.execute(query, (count,)).fetchall()
+    return 1
 
 
 def metering_client(url: str, *, region: str) -> Any:

@@ -1,6 +1,7 @@
 """The console's lists and pages: every model is there, and what came from AWS or went there is only read."""
 
 import re
+import uuid
 from collections import Counter
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -20,6 +21,7 @@ from billing.aws.window import HOUR, hour_of
 from billing.models import (
     Agreement,
     AgreementMove,
+    ArchivedUsageKey,
     AuditCheckpoint,
     AuditEvent,
     AuditHead,
@@ -37,6 +39,8 @@ from billing.models import (
     Registration,
     Submission,
     SubmissionLine,
+    UsageArchive,
+    UsageArchiveTotal,
     UsageEvent,
     UsageReport,
     UsageReportLine,
@@ -45,6 +49,7 @@ from billing.models import (
 READ_ONLY = [
     Agreement,
     AgreementMove,
+    ArchivedUsageKey,
     AuditCheckpoint,
     AuditEvent,
     AuditHead,
@@ -60,6 +65,8 @@ READ_ONLY = [
     Registration,
     Submission,
     SubmissionLine,
+    UsageArchive,
+    UsageArchiveTotal,
     UsageEvent,
     UsageReport,
     UsageReportLine,
@@ -135,6 +142,25 @@ def make_story(organization, *, number, text="plain"):
     call = Submission.objects.create(
         token=1, record_count=1, started_at=NOON, aws_request_id=f"request-{number}", error_message=text
     )
+    archive = UsageArchive.objects.create(
+        agreement=agreement,
+        month=NOON.date(),
+        name=f"{number}/2026-11.jsonl.gz",
+        sha256="0" * 64,
+        size=1,
+        event_count=1,
+        made_at=NOON,
+    )
+    archived = UsageArchiveTotal.objects.create(
+        archive=archive,
+        agreement=agreement,
+        organization=organization,
+        dimension=dimension,
+        day=NOON.date(),
+        disposition="billable",
+        quantity=1,
+        event_count=1,
+    )
     arrival = Registration.objects.create(
         digest=f"{number:064x}", agreement=agreement, expires_at=NOON, user=User.objects.first()
     )
@@ -195,6 +221,16 @@ def make_story(organization, *, number, text="plain"):
             is_approved=True,
             answered_at=NOON,
             answered_by=organization.members.first(),
+        ),
+        UsageArchive: archive,
+        UsageArchiveTotal: archived,
+        ArchivedUsageKey: ArchivedUsageKey.objects.create(
+            id=10**6 + number,
+            organization=organization,
+            digest=uuid.UUID(int=number),
+            content=uuid.UUID(int=number),
+            occurred_at=NOON,
+            total=archived,
         ),
         AgreementMove: AgreementMove.objects.create(
             agreement=agreement,

@@ -1,4 +1,4 @@
-"""Operators in Chromium: why was this buyer billed, writing off with a reason, applying a failed event again."""
+"""Operators in Chromium: why was this billed, writing off with a reason, applying an event again."""
 
 from __future__ import annotations
 

@@ -5,22 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 import uuid
 from datetime import timedelta
-from urllib.parse import quote
 
 import pytest
 import redis
 from celery import Celery
 from django.conf import settings
-from django.db import connection
 from django.utils import timezone
 
 from accounts.models import Organization
 from billing import registration, usage
 from billing.aws.window import HOUR, hour_of
 from billing.models import Agreement, MeteringRecord
+from tests.journeys.processes import database_url, until
 
 
 @pytest.fixture
@@ -60,22 +58,6 @@ def worker(transactional_db, aws, redis_url, tmp_path):
                 broker.delete(queue, *(f"_kombu.{kind}.{queue}" for kind in ("binding", "binding_permanent")))
             log.flush()
             sys.stdout.write((tmp_path / "worker.log").read_text())
-
-
-def database_url() -> str:
-    database = connection.settings_dict
-    if connection.vendor == "sqlite":
-        return f"sqlite:///{database['NAME']}"
-    password = f":{quote(database['PASSWORD'], safe='')}" if database["PASSWORD"] else ""
-    address = f"{database['USER']}{password}@{database['HOST']}:{database['PORT']}"
-    return f"postgres://{address}/{database['NAME']}"
-
-
-def until(happened, *, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, "the worker did not do it in time"
-        time.sleep(0.1)
 
 
 def test_a_worker_takes_the_purchase_from_the_event_to_the_accepted_record(

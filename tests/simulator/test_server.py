@@ -85,7 +85,9 @@ def test_a_receiver_that_hangs_up_takes_no_message_with_it(simulator):
 def test_endpoint_variables_are_those_botocore_reads(simulator):
     session = boto3.Session(region_name="us-east-1")
     names = set()
-    for service in ("meteringmarketplace", "marketplace-entitlement", "marketplace-agreement", "sqs"):
+    for service in (
+        "meteringmarketplace", "marketplace-entitlement", "marketplace-agreement", "sqs", "sts", "events",
+    ):  # fmt: skip
         service_id = session.client(service).meta.service_model.service_id
         names.add("AWS_ENDPOINT_URL_" + service_id.upper().replace(" ", "_").replace("-", "_"))
     assert set(simulator.endpoint_env) == names
