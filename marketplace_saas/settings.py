@@ -29,7 +29,7 @@ SECRET_KEY = env.str("SECRET_KEY", default=production.DEVELOPMENT_SECRET)
 SECRET_KEY_FALLBACKS = env.list("SECRET_KEY_FALLBACKS", default=[])
 # Signs the audit chains. Apart from SECRET_KEY, so that rotating that one does not break old links.
 AUDIT_KEY = env.str("AUDIT_KEY", default=production.DEVELOPMENT_SECRET)
-# `manage.py export_audit --remove` leaves younger links alone. The database keeps them for a year in any case.
+# `manage.py export_audit --remove` leaves younger links alone. The database keeps them for a year at least.
 AUDIT_KEPT_FOR = timedelta(days=env.int("AUDIT_KEPT_DAYS", default=365))
 
 # The one address buyers use. Mails and the sign-in cookies follow it.
@@ -219,9 +219,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # `manage.py archive_usage` moves settled usage of older months to files in this directory, which must last.
 USAGE_KEPT_MONTHS = env.int("USAGE_KEPT_MONTHS", default=13)
-USAGE_ARCHIVE_DIR = env.str(
-    "USAGE_ARCHIVE_DIR", default=str(DATA_DIR / "usage-archive") if DEBUG else ""
-)
+USAGE_ARCHIVE_DIR = env.str("USAGE_ARCHIVE_DIR", default=str(DATA_DIR / "usage-archive") if DEBUG else "")
 
 REDIS_URL = env.str("REDIS_URL", default="")
 CACHES: dict[str, dict[str, Any]] = {

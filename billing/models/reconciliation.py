@@ -16,7 +16,7 @@ from billing.models.fields import QuantityField
 
 
 class UsageReport(models.Model):
-    """One imported file. ``digest`` is that of its rows, whatever their order: the same rows are one report."""
+    """One imported file. ``digest`` is that of its rows: the same rows in any order are one report."""
 
     digest = models.CharField(max_length=64, unique=True)
     name = models.CharField(max_length=255)

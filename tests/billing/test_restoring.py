@@ -1,4 +1,4 @@
-"""After a restore the database is back in time and AWS is not. A transaction rolled back plays the restore."""
+"""After a restore the database is back in time and AWS is not. A transaction rolled back plays it."""
 
 from __future__ import annotations
 
