@@ -19,15 +19,6 @@ WITH_PAGES = (
     "subscriptions",
     "usage_page",
 )
-    "claiming",
-    "gates",
-    "getting_ready",
-    "onboarding",
-    "pages",
-    "seats",
-    "subscriptions",
-    "usage_page",
-)
 
 
 @pytest.mark.slow
