@@ -17,6 +17,7 @@ from django.db import IntegrityError, connection, connections, transaction
 from billing import (
     archive_files,
     archived_keys,
+    archiving,
     exporting,
     gates,
     leases,
@@ -688,14 +689,14 @@ def test_a_second_run_at_once_is_told_so(month, capsys):
 def test_two_runs_past_the_lease_archive_once(month, folder, monkeypatch):
     both = threading.Barrier(2, timeout=20)
     monkeypatch.setattr(
-        retention.crashpoints, "reached", lambda point: both.wait() if point == "archiving.written" else None
+        archiving.crashpoints, "reached", lambda point: both.wait() if point == "archiving.written" else None
     )
     failed = []
 
     def archive():
         try:
             retention.archive(now=NOW)
-        except (IntegrityError, retention.Changed) as error:
+        except (IntegrityError, archiving.Changed) as error:
             both.abort()
             failed.append(error)
         except threading.BrokenBarrierError:
@@ -743,7 +744,7 @@ def test_a_key_recorded_while_it_is_being_archived_is_counted_once(month, folder
 
     recorder = threading.Thread(target=record)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(retention.crashpoints, "reached", reached)
+        patch.setattr(archiving.crashpoints, "reached", reached)
         retention.archive(now=NOW)
     recorder.join()
     assert removed.is_set()
@@ -754,7 +755,7 @@ def test_a_key_recorded_while_it_is_being_archived_is_counted_once(month, folder
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("point", retention.POINTS)
+@pytest.mark.parametrize("point", archiving.POINTS)
 @pytest.mark.parametrize("hit", [1, 2])
 def test_killed_at_any_named_line_nothing_is_lost_or_doubled(month, folder, point, hit):
     from tests.journeys.crashes import dies_at
