@@ -192,6 +192,11 @@ def _arrivals(tour: Tour, aws: Aws, make_user: Callable[..., User], *, now: date
         tour.visitors[visitor] = client
         return Registration.objects.latest("pk")
 
+    unlucky = _signed_in(make_user("una@una.example"))
+    arrive("unlucky", unlucky, product_code="reports-payg", payment_fails=True)
+    aws.control.set_now(now + HOUR)
+    aws.deliver(now=now + HOUR)
+    aws.control.set_now(now)
     arrive("newcomer", Client(), product_code="reports-flex", free_trial=14)
     nora = make_user("nora@northwind.example", name="Nora")
     arrive("nora", _signed_in(nora), product_code="reports-payg")
@@ -211,11 +216,6 @@ def _arrivals(tour: Tour, aws: Aws, make_user: Callable[..., User], *, now: date
     waiting = arrive("waiting", _signed_in(lucky), product_code="reports-payg")
     home = organizations.create(name="Luca's", owner=lucky)
     registration.claim(waiting, by=lucky, organization=home, now=now)
-    unlucky = _signed_in(make_user("una@una.example"))
-    arrive("unlucky", unlucky, product_code="reports-payg", payment_fails=True)
-    aws.control.set_now(now + HOUR)
-    aws.deliver(now=now + HOUR)
-    aws.control.set_now(now)
 
 
 def _entrance(invitation: str) -> list[Stop]:
