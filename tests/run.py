@@ -22,6 +22,8 @@ COVERED = 95
 # What renders pages, reads files or talks to AWS: a second database would tell nothing new.
 WITHOUT_DATABASE = (
     "tests/simulator",
+    "tests/billing/test_admin_access.py",
+    "tests/billing/test_admin_permissions.py",
     "tests/billing/test_aws_client.py",
     "tests/billing/test_doctor.py",
     "tests/billing/test_errors.py",

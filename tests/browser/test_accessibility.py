@@ -8,7 +8,7 @@ from playwright.sync_api import Page
 
 from tests.tour import go
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 AXE = Axe()
 # Axe checks the size of targets only where its tag is named.
 RULES = {
