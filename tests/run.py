@@ -33,7 +33,6 @@ WITHOUT_DATABASE = (
         f"tests/test_{subject}.py"
         for subject in (
             "architecture",
-            "containers",
             "deploy_aws",
             "docs",
             "hardening",
