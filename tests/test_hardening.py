@@ -183,7 +183,7 @@ def _policy_weaknesses(policy: dict[str, list[str]], *, is_admin: bool) -> Itera
 def test_the_walk_knows_every_page(everything):
     names = {address.name for address in everything}
     assert {
-        "home", "account_login", "accounts:members", "billing:register", "billing:usage", "example:reports",
+        "home", "account_login", "accounts:members", "billing:register", "billing:usage",
         "admin:index", "admin:billing_agreement_change", "admin:accounts_user_change", "healthz", "status",
     } <= names  # fmt: skip
     assert len(everything) > 150

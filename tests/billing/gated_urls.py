@@ -14,4 +14,4 @@ def gated(request):
     return HttpResponse("open")
 
 
-urlpatterns = [*site_urls, path("o/<slug:slug>/gated/", gated)]
+urlpatterns = [*site_urls, path("o/<slug:slug>/gated/", gated, name="gated")]

@@ -17,6 +17,13 @@ from tests.billing.test_claiming import arrive, browser_of, text
 PAGE = "/o/acme/getting-ready/"
 
 
+@pytest.fixture(autouse=True)
+def product(settings):
+    """A product of one gated page: the example may be gone."""
+    settings.ROOT_URLCONF = "tests.billing.gated_urls"
+    settings.PRODUCT_PAGES = [("gated", "Gated")]
+
+
 @pytest.fixture
 def pending(catalog, acme) -> Agreement:
     return make_agreement(
@@ -55,7 +62,7 @@ def test_a_claim_that_aws_has_not_confirmed_waits_and_turns_into_the_product(aws
     effects.run_due(aws.marketplace, now=timezone.now() + timedelta(minutes=3))
 
     response = client.get(PAGE)
-    assert (response.status_code, response["Location"]) == (302, "/o/acme/reports/")
+    assert (response.status_code, response["Location"]) == (302, "/o/acme/gated/")
     assert client.get(response["Location"]).status_code == 200
 
 
@@ -155,7 +162,7 @@ def test_what_failed_is_hidden_by_what_was_bought_since(client, pending, catalog
     make_agreement(catalog, acme, claimed_at=timezone.now())
     client.force_login(acme_member)
 
-    assert client.get(PAGE)["Location"] == "/o/acme/reports/"
+    assert client.get(PAGE)["Location"] == "/o/acme/gated/"
 
 
 def test_a_new_try_after_a_failure_is_waited_for(client, pending, catalog, acme, acme_member):
@@ -189,7 +196,7 @@ def test_who_was_removed_while_they_waited_finds_it_gone(client, pending, acme, 
 def test_the_paywall_of_a_pending_purchase_leads_there(client, pending, acme_member):
     client.force_login(acme_member)
 
-    response = client.get("/o/acme/reports/")
+    response = client.get("/o/acme/gated/")
 
     assert response.status_code == 403
     assert f'href="{PAGE}"' in text(response)
