@@ -7,7 +7,7 @@ BIN := .venv/bin
 CLEAN_ENV := env -i PATH="$(PATH)" HOME="$(HOME)" TERM="$(TERM)"
 DEMO_ENV := $(CLEAN_ENV) ENV_FILE= DEBUG=true DATA_DIR=.demo
 
-.PHONY: demo run test prove lint check-deploy format messages bench load screenshots pins docs rename test-matrix help clean
+.PHONY: demo run test prove coverage lint check-deploy format messages bench load screenshots pins docs rename test-matrix help clean
 
 demo: .venv/runtime  ## play a purchase until AWS's invoice; EXIT=1 stops after the table
 	@$(DEMO_ENV) $(BIN)/python manage.py demo --web-port=$(WEB_PORT) --simulator-port=$(SIMULATOR_PORT) $(if $(EXIT),--exit)
@@ -22,6 +22,9 @@ test: .venv/dev  ## the tests on SQLite, and on PostgreSQL and Redis where they 
 
 prove: .venv/dev  ## the slow proofs: the demo as a whole, the example product deleted
 	$(BIN)/python -m tests.run -m slow
+
+coverage: .venv/dev  ## which lines of accounts/ and billing/ no test reaches; fails below 95 %
+	$(BIN)/python -m tests.run --coverage
 
 lint: .venv/dev  ## style, types, migrations
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -60,7 +60,7 @@ def planned(case):
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(cases())
 def test_every_use_is_in_exactly_one_hour_or_left(case):
     taken, left = planned(case)
@@ -70,7 +70,7 @@ def test_every_use_is_in_exactly_one_hour_or_left(case):
     assert total == sum(uses.millionths for uses in case[0])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(cases())
 def test_an_hour_is_free_taken_by_aws_and_holds_no_more_than_its_maximum(case):
     _, _, closable = case
@@ -82,7 +82,7 @@ def test_an_hour_is_free_taken_by_aws_and_holds_no_more_than_its_maximum(case):
         assert uses
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(cases())
 def test_only_last_months_usage_and_the_last_of_an_agreement_go_back_in_time(case):
     _, _, closable = case
@@ -92,7 +92,7 @@ def test_only_last_months_usage_and_the_last_of_an_agreement_go_back_in_time(cas
                 assert month_of(each.hour) == month_of(hour) < month_of(closable.now)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(cases())
 def test_at_the_end_nothing_is_left_while_an_hour_is_free_for_it(case):
     _, _, closable = case
@@ -105,7 +105,7 @@ def test_at_the_end_nothing_is_left_while_an_hour_is_free_for_it(case):
         hour -= HOUR
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(cases())
 def test_last_months_usage_is_not_this_months_while_an_hour_of_last_month_is_free(case):
     _, _, closable = case

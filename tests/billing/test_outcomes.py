@@ -19,11 +19,6 @@ NOW = NOON + timedelta(minutes=5)
 State = MeteringRecord.State
 
 
-@pytest.fixture(autouse=True)
-def _no_quota(settings):
-    settings.METERING_CALLS_PER_SECOND = None
-
-
 @pytest.fixture
 def full(catalog, acme):
     """Twenty-five records of two agreements: one call."""

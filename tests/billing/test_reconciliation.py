@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from datetime import timedelta
 from decimal import Decimal
+from functools import partial
 
 import pytest
 from django.db import connection
 
-from billing import decisions, entitlements, identity, metering, reconciliation, submission, triggers
+from billing import decisions, entitlements, identity, metering, reconciliation, submission, triggers, usage
 from billing.aws.errors import error_for
 from billing.aws.window import HOUR
 from billing.models import Dimension, Entitlement, MeteringRecord, SubmissionLine, UsageEvent
@@ -155,8 +156,10 @@ def test_late_too_late_cancelled_and_open_usage_are_no_breach(payg):
 
 
 def test_tags_that_were_folded_are_no_breach(payg):
-    for number in range(2600):
-        use(payg, number + 1, tags={"n": str(number)})
+    at = NOON - timedelta(minutes=30)
+    use_of = partial(usage.Use, payg.organization, "pages", occurred_at=at, agreement=payg)
+    rows = (use_of(number + 1, key=str(number), tags={"n": str(number)}) for number in range(2600))
+    assert usage.record_many(rows, now=at).accepted == {"billable": 2600}
     settle()
     assert len(json.loads(MeteringRecord.objects.get().wire_allocations)) == 2500
     assert texts() == []

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from django.db import InternalError, OperationalError, connection, connections
+from django.test import override_settings
 from django.utils import timezone
 
 from billing import submission
@@ -85,7 +86,7 @@ def _holder(children: list[int]) -> int:
 def race(aws: Aws, *, seconds: float) -> list[Call]:
     """Let four submit for so long, stopping one at a time. AWS's own log of every call, in its order."""
     log: dict[str, Call] = {}
-    with submitters(4) as children:
+    with override_settings(METERING_CALLS_PER_SECOND=10), submitters(4) as children:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             stopped = stop_the_holder(children, at=timezone.now())
