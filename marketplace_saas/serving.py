@@ -27,6 +27,9 @@ max_requests_jitter = 500
 # The heartbeat file must be on no disk, which can be slow.
 worker_tmp_dir = "/dev/shm"  # on Linux; elsewhere GUNICORN_CMD_ARGS="--worker-tmp-dir=/tmp"
 
+# gunicornc, which would steer it, wants a file in a home directory. The image has none, and nobody uses it.
+control_socket_disable = True
+
 # One line for each answer comes from marketplace_saas.logs.
 accesslog = None
 errorlog = "-"

@@ -1,4 +1,4 @@
-"""`make test-matrix`: the tests on SQLite, with each CPython that is here, and with the next Django.
+"""`make test-matrix`: the tests on SQLite, and Redis where it answers, with each CPython and the next Django.
 
 Each has an environment of its own in .matrix/: the pins of requirements-dev.txt, and for the next Django what
 uv makes of requirements-dev.in with that one bound lifted. What is not here is named, and is no failure.
@@ -16,6 +16,8 @@ from argparse import ArgumentParser
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.run import REDIS_URL, unreachable_redis
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / ".matrix"
@@ -159,6 +161,8 @@ def resolve(cell: Cell) -> Path:
 
 def run(cell: Cell, tests: list[str]) -> tuple[int, str]:
     environment = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "CI")}
+    if unreachable_redis() is None:
+        environment["TEST_REDIS_URL"] = REDIS_URL
     command = [
         str(cell.executable), "-m", "pytest", "-q", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder",
         "-p", "no:cacheprovider", *(tests or SUITE),

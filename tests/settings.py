@@ -19,6 +19,8 @@ ALLOWED_HOSTS = ["testserver", "localhost", "127.0.0.1"]
 SITE_URL = "http://testserver"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 MARKETPLACE_CATALOG = BASE_DIR / "tests/catalog.json"
+# A code that a test made in the last moment of its half minute is taken in the first of the next.
+MFA_TOTP_TOLERANCE = 1
 # Here AWS takes calls as they come; what is about its quota asks for it.
 METERING_CALLS_PER_SECOND = None
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"

@@ -170,6 +170,8 @@ class Containers:
             "PATH": f"{BIN}:/usr/bin:/bin",
             "DATA_DIR": str(data),
             "HOSTNAME": "container",
+            # As the image's user, who has none and can make none; here not even root can.
+            "HOME": "/dev/null/home",
             **environment,
         }
         self.environment["GUNICORN_CMD_ARGS"] = f"--bind=127.0.0.1:{self.environment['PORT']}"
