@@ -8,7 +8,6 @@ import re
 import pytest
 from allauth.account.models import EmailAddress
 from allauth.mfa.models import Authenticator
-from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value, yield_hotp_counters_from_time
 from django.contrib.auth.models import Group, Permission
 from django.core.management import call_command
 from django.core.management.base import CommandError
@@ -18,6 +17,7 @@ from accounts.models import User
 from billing import audit
 from billing.admin.site import admin_site
 from billing.models import AuditEvent
+from tests.accounts.steps import app_code
 from tests.billing.trails import found
 from tests.plugin import PASSWORD
 
@@ -40,10 +40,6 @@ def newest():
     return trail()[-1]
 
 
-def code_of(secret):
-    return format_hotp_value(hotp_value(secret, next(yield_hotp_counters_from_time())))
-
-
 def sign_in(client, email, password=PASSWORD, **more):
     return client.post("/accounts/login/", {"login": email, "password": password, **more})
 
@@ -52,7 +48,7 @@ def set_up_totp(client):
     """As a person does, who is asked for the password once more."""
     page = client.get("/accounts/2fa/totp/activate/")
     page = client.post(page["Location"], {"password": PASSWORD}, follow=True)
-    code = code_of(page.context["form"].secret)
+    code = app_code(page.context["form"].secret)
     return client.post("/accounts/2fa/totp/activate/", {"code": code}, follow=True)
 
 
