@@ -41,8 +41,8 @@ def site(transactional_db, aws, tmp_path) -> Iterator[tuple[subprocess.Popen[byt
     port = free_port()
     serve = ["gunicorn", "-c", "python:marketplace_saas.serving", "marketplace_saas.wsgi"]
     command = [sys.executable, "-m", *serve]
-    # One process, which answers before a test begins: gunicorn forgets to stop one that is just being born, and
-    # kills it when graceful_timeout is over.
+    # One process, which answers before a test begins: gunicorn forgets to stop one that is just being
+    # born, and kills it when graceful_timeout is over.
     environment = as_the_tests(
         GUNICORN_CMD_ARGS=f"--bind=127.0.0.1:{port}", WEB_CONCURRENCY="1", LOG_FORMAT="json"
     )
