@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.bench import world
 from tests.bench.compare import PAIRS, Measure, compare, figure, summary
 
 
@@ -42,3 +43,8 @@ def test_both_sides_take_turns_after_a_pair_that_warms_up() -> None:
 def test_times_of_different_work_are_not_compared() -> None:
     with pytest.raises(ValueError, match="ours did 8 and the reference 9"):
         compare("x", lambda: 8, lambda: 9, hold="<= 1", unit="s")
+
+
+def test_measures_that_share_a_database_share_no_buyer() -> None:
+    one, other = world.invented(3), world.invented(3)
+    assert len(one | other) == len({*one.values(), *other.values()}) == 6

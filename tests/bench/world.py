@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import count, islice
 
 from django.conf import settings
 from django.db import connection
@@ -36,9 +37,13 @@ def agreements(product_code: str, licenses: Mapping[str, str]) -> list[Agreement
     )
 
 
-def invented(accounts: range) -> dict[str, str]:
-    """Licenses that no AWS knows."""
-    return {f"arn:aws:license-manager::000000000000:license:l-bench{n}": f"{n:012}" for n in accounts}
+_numbers = count(100_000)
+
+
+def invented(how_many: int) -> dict[str, str]:
+    """Licenses that no AWS knows, and the account of each. Measures share a database: none comes twice."""
+    numbers = islice(_numbers, how_many)
+    return {f"arn:aws:license-manager::000000000000:license:l-bench{n}": f"{n:012}" for n in numbers}
 
 
 def settle() -> None:
