@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
-import subprocess
-import sys
 
 import pytest
-from django.conf import settings
+
+from tests.journeys import processes
 
 BEFORE = "0001_initial"
 PURCHASE = """
@@ -47,14 +45,12 @@ def test_a_database_with_purchases_comes_up_to_date(tmp_path):
 
 
 def manage(file, *arguments):
-    environment = {**os.environ, "ENV_FILE": "", "DEBUG": "true", "DATABASE_URL": f"sqlite:///{file}"}
-    environment |= {"DATA_DIR": str(file.parent), "DJANGO_SETTINGS_MODULE": "marketplace_saas.settings"}
-    done = subprocess.run(
-        [sys.executable, "manage.py", *arguments],
-        cwd=settings.BASE_DIR,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+    """As whoever installed it types it: with the site's own settings, on a database of its own."""
+    processes.manage(
+        *arguments,
+        DJANGO_SETTINGS_MODULE="marketplace_saas.settings",
+        ENV_FILE="",
+        DEBUG="true",
+        DATABASE_URL=f"sqlite:///{file}",
+        DATA_DIR=str(file.parent),
     )
-    assert done.returncode == 0, done.stdout + done.stderr

@@ -63,6 +63,20 @@ def as_the_tests(**environment: str) -> dict[str, str]:
     }
 
 
+def manage(*arguments: str, **environment: str) -> str:
+    """What a command of manage.py says, which must succeed: on this test's database unless told otherwise."""
+    done = subprocess.run(
+        [sys.executable, "manage.py", *arguments],
+        cwd=ROOT,
+        env=as_the_tests(**environment),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 @contextmanager
 def running(
     command: Sequence[str], *, log: Path, cwd: Path | None = None, **environment: str

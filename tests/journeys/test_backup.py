@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,7 +18,6 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from django.conf import settings
 from django.db import connection, connections
 
 from billing import audit, decisions, metering, reconciliation, restoring, submission
@@ -28,6 +26,7 @@ from billing.aws.window import HOUR
 from billing.models import Agreement, Lease, MeteringRecord, UsageEvent
 from tests.billing.ledger import NOON, REGION, bought_agreement, use
 from tests.journeys.crashes import assert_billed_once, free_the_lease
+from tests.journeys.processes import manage
 
 WRITERS, BUYERS = 3, 12
 PACE = 600  # seconds of the story in a real one: an hour in six
@@ -90,26 +89,6 @@ def run(command: str, *arguments: str) -> str:
     }
     done = subprocess.run([command, *arguments], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
-def manage(*arguments: str) -> str:
-    """A command as the operator types it, on the database that is connected."""
-    database = connection.settings_dict
-    address = (
-        f"postgres://{database['USER']}:{database['PASSWORD']}@{database['HOST']}:"
-        f"{database['PORT'] or 5432}/{database['NAME']}"
-    )
-    environment = {**os.environ, "DATABASE_URL": address, "DJANGO_SETTINGS_MODULE": "tests.settings"}
-    done = subprocess.run(
-        [sys.executable, "manage.py", *arguments],
-        cwd=settings.BASE_DIR,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
