@@ -143,7 +143,8 @@ def image(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("image")
     app = images.lay_out(folder)
     last = [each for each in images.stages()[0] if each.name == "RUN"][-1]
-    script = last.text.replace("/venv/bin/", f"{BIN}/").replace("/tmp/", f"{folder}/tmp/")
+    # In this order: the checkout, and BIN with it, may itself lie in /tmp.
+    script = last.text.replace("/tmp/", f"{folder}/tmp/").replace("/venv/bin/", f"{BIN}/")
     done = subprocess.run(
         ["sh", "-c", script],
         cwd=app,
