@@ -21,16 +21,27 @@ from accounts.models import Organization, User
 from billing.admin import trail_words
 from billing.admin.columns import PURCHASE, link, purchase, unbroken
 from billing.admin.site import admin_site
-from billing.models import Agreement, AuditEvent, MarketplaceEvent, MeteringRecord, Registration, UsageEvent
+from billing.models import (
+    Agreement,
+    AuditEvent,
+    Dimension,
+    MarketplaceEvent,
+    MeteringRecord,
+    Product,
+    Registration,
+    UsageEvent,
+)
 
 _LISTED = 10  # of many ids in one link
 
-# What the ids under these names are of; the first four kinds are looked up, the others linked by number.
+# What the ids under these names are of; those of _LOOKED_UP by their names, the others linked by number.
 _KINDS: dict[str, type[Model]] = {
     "user": User,
     "users": User,
     "organization": Organization,
     "agreement": Agreement,
+    "product": Product,
+    "dimension": Dimension,
     "group": Group,
     "groups": Group,
     "permissions": Permission,
@@ -41,7 +52,7 @@ _KINDS: dict[str, type[Model]] = {
     "applied": MarketplaceEvent,
     "registration": Registration,
 }
-_LOOKED_UP = (User, Organization, Agreement, Group, Permission)
+_LOOKED_UP = (User, Organization, Agreement, Product, Dimension, Group, Permission)
 _OF_STREAMS: tuple[tuple[str, type[Model]], ...] = (("agreement", Agreement), ("organization", Organization))
 # An action under which a name means something else.
 _OTHERWISE: dict[tuple[str, str], type[Model]] = {("transferred", "before"): Organization}
