@@ -11,7 +11,7 @@ import pytest
 from django.utils import timezone
 
 from billing import effects
-from billing.models import UsageEvent
+from billing.models import Agreement, UsageEvent
 
 PAGE = "/o/acme/reports/"
 LOG = "/o/acme/reports/render-log/"
@@ -136,6 +136,16 @@ def test_of_two_purchases_the_older_one_pays(member, purchase, acme):
     member.post(PAGE, order())
 
     assert UsageEvent.objects.get().agreement.product.code == "reports-flex"
+
+
+def test_while_a_purchase_and_its_renewal_overlap_the_renewal_pays(member, purchase):
+    (first,) = Agreement.objects.all()
+    renewal = purchase("reports-flex", ago=timedelta(hours=1))
+    Agreement.objects.filter(pk=renewal.pk).update(previous=first)
+
+    member.post(PAGE, order())
+
+    assert UsageEvent.objects.get().agreement == renewal
 
 
 # --- The log of an offline machine -------------------------------------------------------------------------

@@ -92,12 +92,17 @@ def _record(
     team: str,
     occurred_at: datetime | None = None,
 ) -> None:
-    """Record pages. With several purchases that bill pages, the oldest one that was active then pays."""
+    """Record pages. With several purchases that bill pages, the oldest one that was active then pays.
+
+    A purchase and its renewal are one: while both are active, the renewal pays.
+    """
     billing_pages = usage.agreements_with(organization, "pages")
     if not billing_pages:
         return
     instant = occurred_at or timezone.now()
     payers: list[Agreement] = [agreement for agreement in billing_pages if agreement.is_metered_at(instant)]
+    renewed = {agreement.previous_id for agreement in payers}
+    payers = [agreement for agreement in payers if agreement.pk not in renewed]
     tags = {"team": team} if team else {}
     usage.record(
         organization,
