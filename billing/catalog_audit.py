@@ -1,7 +1,7 @@
 """Who changed what is for sale, on the audit stream "system": in the console, by `load_catalog` or a shell.
 
-What a dimension draws on decides what is billed, so its history belongs to "why was this buyer billed?". A bulk
-``QuerySet.update()`` goes unseen, as it does by every signal.
+What a dimension draws on decides what is billed, so its history belongs to "why was this buyer billed?". A
+bulk ``QuerySet.update()`` goes unseen, as it does by every signal.
 """
 
 from __future__ import annotations

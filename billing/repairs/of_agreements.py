@@ -87,8 +87,8 @@ class Transfer(_OfAgreements):
     title = _("Move to another workspace")
     effect = _(
         "Access moves at once, together with what renews the purchase. What was used until now stays with "
-        "the old workspace and is billed as before. From then on only the new workspace can record usage on it: "
-        "what your product reports later for the old one is refused, unless another purchase counts it. "
+        "the old workspace and is billed as before. From then on only the new workspace can record usage on "
+        "it: what your product reports later for the old one is refused, unless another purchase counts it. "
         "The owners and admins of both workspaces are told by mail, without the other's name."
     )
     questions = (
