@@ -12,8 +12,9 @@ from django.utils.translation import gettext as _
 
 from accounts.adapter import AccountsAdapter, Fact, NavItem, Notice, Part, Places
 from accounts.models import Membership, Organization, User
-from billing import exporting, gates, joining, leaving, notices, standing, visitors
+from billing import exporting, gates, leaving, notices, standing
 from billing.grants import Reason
+from billing.onboarding import joining, visitors
 
 # The feature whose quota is the number of members.
 SEATS = "seats"

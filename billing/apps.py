@@ -11,11 +11,13 @@ class BillingConfig(AppConfig):
 
     def ready(self) -> None:
         # Imported here because models cannot be imported before the apps are loaded.
-        from billing import catalog_audit, checks, groups, people_audit, staff, triggers, visitors  # noqa: F401
+        from billing import groups, triggers
+        from billing.onboarding import visitors  # noqa: F401
+        from billing.trail import catalog, people, staff
 
         staff.connect()
-        people_audit.connect()
-        catalog_audit.connect()
+        people.connect()
+        catalog.connect()
 
         def drop_triggers(using: str, plan: Any, **kwargs: Any) -> None:
             # SQLite rebuilds a table to alter it, and refuses where another table's trigger reads it.

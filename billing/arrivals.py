@@ -10,11 +10,11 @@ from typing import Any
 from django.http import HttpRequest
 
 from accounts.models import Membership, Organization, User
-from billing import joining, visitors
-from billing.bought import Bought, bought_with
 from billing.forms import ClaimForm, onboarding_form, reference
-from billing.households import households, whom_to_ask
 from billing.models import Agreement, JoinRequest, Registration
+from billing.onboarding import joining, visitors
+from billing.onboarding.bought import Bought, bought_with
+from billing.onboarding.households import households, whom_to_ask
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,8 @@
 
 One chain per stream: an agreement, an organization, "staff" or "system". An agreement's links are written
 under the lock that the change itself holds on the agreement, so its chain never waits for another's. Each
-link moves its stream's head in the same transaction. billing.audit_verification finds what was tampered with,
-billing.audit_archive lets old links go.
+link moves its stream's head in the same transaction. billing.trail.verification finds what was tampered with,
+billing.trail.archive lets old links go.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from django.db import connection, transaction
 from django.db.models import OuterRef, Subquery, Value
 
 from accounts.models import User
-from billing import audit_chain
-from billing.audit_verification import BrokenLink, verify
 from billing.models import Agreement, AuditEvent, AuditHead
+from billing.trail import chain
+from billing.trail.verification import BrokenLink, verify
 
 __all__ = ["STAFF", "SYSTEM", "BrokenLink", "organization_stream", "record", "record_each", "verify"]
 
@@ -77,7 +77,7 @@ class _End:
 
     stream: str
     sequence: int = 0
-    mac: str = audit_chain.GENESIS
+    mac: str = chain.GENESIS
     has_head: bool = True
 
 
@@ -100,7 +100,7 @@ def _ends(streams: Collection[str]) -> dict[str, _End]:
     for stream, sequence, mac, seal in found:
         if not seal:
             linked[stream] = _End(stream, sequence, mac)
-        elif seal == audit_chain.head_seal(stream, sequence, mac):
+        elif seal == chain.head_seal(stream, sequence, mac):
             sealed[stream] = _End(stream, sequence, mac)
         else:
             spoiled.add(stream)
@@ -130,7 +130,7 @@ def _link(end: _End, action: str, *, by: User | str, at: datetime, data: Mapping
         data=dict(data),
         previous_mac=end.mac,
     )
-    link.mac = audit_chain.mac_of(link)
+    link.mac = chain.mac_of(link)
     return link
 
 
@@ -142,7 +142,7 @@ def _append(links: Sequence[AuditEvent], *, move: Collection[_End]) -> None:
             stream=link.stream,
             sequence=link.sequence,
             mac=link.mac,
-            seal=audit_chain.head_seal(link.stream, link.sequence, link.mac),
+            seal=chain.head_seal(link.stream, link.sequence, link.mac),
         )
         for link in links
         if link.stream in moved

@@ -9,8 +9,9 @@ from django.core.checks import CheckMessage, Error, Tags, register
 from django.db import connections
 from django.utils.module_loading import import_string
 
-from billing import audit_archive, gates, triggers
+from billing import gates, triggers
 from billing.forms import ClaimForm
+from billing.trail import archive
 
 _FEATURE_KEYS = {"dimensions", "products", "quota", "count", "outage"}
 
@@ -79,12 +80,12 @@ def features_are_well_formed(app_configs: Any, **kwargs: Any) -> list[CheckMessa
 
 @register()
 def audit_links_are_kept_for_a_year(app_configs: Any, **kwargs: Any) -> list[CheckMessage]:
-    if settings.AUDIT_KEPT_FOR >= audit_archive.LEAST_KEPT:
+    if settings.AUDIT_KEPT_FOR >= archive.LEAST_KEPT:
         return []
     return [
         Error(
             f"AUDIT_KEPT_DAYS is {settings.AUDIT_KEPT_FOR.days}: the audit trail is kept for a year at least",
-            hint=f"Set it to {audit_archive.LEAST_KEPT.days} or more, or leave it out.",
+            hint=f"Set it to {archive.LEAST_KEPT.days} or more, or leave it out.",
             id="billing.E006",
         )
     ]

@@ -13,8 +13,8 @@ from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
 
 from billing import customers, lifecycle, owed
+from billing.inbox.notifications import Notification, Type
 from billing.models import Agreement, Effect, Entitlement, MarketplaceEvent
-from billing.notifications import Notification, Type
 from billing.owed import Debt
 
 logger = logging.getLogger(__name__)

@@ -15,10 +15,11 @@ from time import monotonic
 from django.db.models import F, QuerySet
 
 from accounts import log_context
-from billing import entitlements, mailing, metering, readings, succession
+from billing import entitlements, metering, readings, succession
 from billing.aws.errors import MarketplaceError
 from billing.aws.types import Marketplace
-from billing.letters import Situation
+from billing.mailing import delivery
+from billing.mailing.letters import Situation
 from billing.mails import LETTERS
 from billing.models import Agreement, Effect
 
@@ -102,7 +103,7 @@ def _do_one(effect: Effect, marketplace: Marketplace, *, now: datetime) -> bool:
         logger.warning("Effect %s of agreement %s: %s", effect.pk, effect.agreement_id, error.code)
         _put_off(effect, f"{error.code}: {error.message}", now=now)
     except (SMTPException, OSError) as error:
-        said = mailing.reply_of(error)
+        said = delivery.reply_of(error)
         logger.warning("Effect %s of agreement %s: the mail server: %s", effect.pk, effect.agreement_id, said)
         _put_off(effect, said, now=now)
     except Exception as error:  # one effect's trouble must not keep the others from being done
@@ -206,6 +207,6 @@ def _mail(effect: Effect, *, now: datetime) -> str | Skipped:
     if superseded:
         return Skipped(superseded)
     try:
-        return mailing.send(case)
-    except mailing.NobodyTold as nobody:
+        return delivery.send(case)
+    except delivery.NobodyTold as nobody:
         return Skipped(str(nobody))

@@ -17,9 +17,9 @@ from django.db.models import CharField, Model, Q
 from accounts import log_context
 from billing import customers, legacy, lifecycle
 from billing.aws.types import QueueMessage
+from billing.inbox.notifications import Notification, Type, Unparsable, parse
 from billing.models import Agreement, MarketplaceCustomer, MarketplaceEvent, Product
 from billing.models.events import MarketplaceEventQuerySet
-from billing.notifications import Notification, Type, Unparsable, parse
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from itertools import groupby
 from typing import NamedTuple
 
 from billing.aws.limits import FINAL_WINDOW
+from billing.inbox.notifications import Notification, Type
 from billing.models import Agreement
-from billing.notifications import Notification, Type
 
 Status = Agreement.Status
 

@@ -67,7 +67,7 @@ def bring_up_to_date() -> None:
             if is_new:
                 _give(group, wanted)
             elif wanted != set(group.permissions.values_list("pk", flat=True)):
-                group.permissions.set(wanted)  # told by its signal: billing.staff
+                group.permissions.set(wanted)  # told by its signal: billing.trail.staff
 
 
 def _permissions(more: Iterable[str]) -> QuerySet[Permission]:

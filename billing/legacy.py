@@ -13,8 +13,8 @@ from datetime import datetime
 
 from billing import audit, clock, customers, lifecycle
 from billing.fold import State, step
+from billing.inbox.notifications import Notification, Type
 from billing.models import Agreement, MarketplaceCustomer, MarketplaceEvent, Product
-from billing.notifications import Notification, Type
 
 Status = Agreement.Status
 Inbox = MarketplaceEvent.State

@@ -16,10 +16,11 @@ from django.db import connection, transaction
 from django.db.models import Q
 
 from accounts.models import User
-from billing import audit, ending, flags, mails, owed, timeline
+from billing import audit, flags, mails, owed, timeline
+from billing.closing import ending
 from billing.fold import State, course_of_sorted
+from billing.inbox.notifications import Notification, Type
 from billing.models import Agreement, Effect, MarketplaceEvent
-from billing.notifications import Notification, Type
 from billing.owed import Debt
 
 logger = logging.getLogger(__name__)

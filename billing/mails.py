@@ -14,9 +14,9 @@ from typing import Any
 from django.db.models import Max
 
 from accounts import mail
-from billing import personal_mails, transfer_mails
 from billing.fold import UNEXPLAINED_GRACE, Milestone
-from billing.letters import Letter, Situation, by_now, mails_of, owe
+from billing.mailing import personal_mails, transfer_mails
+from billing.mailing.letters import Letter, Situation, by_now, mails_of, owe
 from billing.models import Agreement, Effect
 from billing.owed import Debt
 

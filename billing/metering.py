@@ -17,12 +17,13 @@ from django.db import transaction
 from django.db.models import Count
 
 from accounts import log_context
-from billing import audit, crashpoints, ending, identity, open_usage, records, taken
+from billing import audit, crashpoints, identity
 from billing.aws.window import HOUR, hour_of
-from billing.hours import Closable, Uses, oldest, plan
+from billing.closing import ending, open_usage, records, taken
+from billing.closing.hours import Closable, Uses, oldest, plan
+from billing.closing.open_usage import explode
+from billing.closing.overage import Allowances
 from billing.models import Agreement, Dimension, MeteringRecord, UsageEvent
-from billing.open_usage import explode
-from billing.overage import Allowances
 
 logger = logging.getLogger(__name__)
 

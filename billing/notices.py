@@ -12,7 +12,8 @@ from django.utils.translation import ngettext
 
 from accounts.adapter import Notice
 from accounts.models import Membership, Organization
-from billing import gates, joining, visitors
+from billing import gates
+from billing.onboarding import joining, visitors
 
 
 def of(membership: Membership) -> list[Notice]:

@@ -9,8 +9,8 @@ from django.db import transaction
 
 from billing import customers, lifecycle
 from billing.aws.types import AgreementDetails
+from billing.inbox.notifications import Notification, Type
 from billing.models import Agreement, MarketplaceEvent
-from billing.notifications import Notification, Type
 
 _READING = MarketplaceEvent.Channel.READING
 

@@ -1,7 +1,7 @@
 """A buyer arrives from AWS with a token: token → agreement → claim by an organization.
 
 The token proves the purchase, so it is redeemed at once and kept nowhere. What the browser keeps instead is
-billing.visitors' to say.
+billing.onboarding.visitors' to say.
 """
 
 from __future__ import annotations

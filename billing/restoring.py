@@ -13,10 +13,11 @@ from datetime import datetime
 from django.db import transaction
 from django.db.models import Exists, OuterRef
 
-from billing import audit, customers, open_usage, taken
+from billing import audit, customers
 from billing.aws.limits import MAX_RECORDS_PER_CALL
 from billing.aws.window import HOUR, hour_of
-from billing.hours import Closable, Uses, oldest
+from billing.closing import open_usage, taken
+from billing.closing.hours import Closable, Uses, oldest
 from billing.models import Agreement, MeteringRecord, Submission, SubmissionLine, UsageEvent
 
 _AT_ONCE = 500  # agreements

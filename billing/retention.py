@@ -1,7 +1,7 @@
 """Retention: settled usage of old months leaves the database for compressed files.
 
 What stays is what money and questions need: every metering record, the sums by day, and each key. Here is
-which usage leaves and when; how, without losing any, is in billing.archiving.
+which usage leaves and when; how, without losing any, is in billing.archiving.parts.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from django.db.models import Count, Exists, OuterRef, QuerySet
 from django.db.models.functions import Coalesce, TruncMonth
 
 from accounts import log_context
-from billing import archiving
-from billing.archive_files import File
+from billing.archiving import parts
+from billing.archiving.archive_files import File
 from billing.leases import Held
 from billing.models import MeteringRecord, UsageEvent
 
@@ -77,7 +77,7 @@ def archive(*, now: datetime, held: Held | None = None, is_dry_run: bool = False
                     held.renew()
                 if is_dry_run:
                     outcome.events += events.count()
-                elif file := archiving.take_out(agreement, month, events, now=now):
+                elif file := parts.take_out(agreement, month, events, now=now):
                     outcome.files.append(file)
                     outcome.events += file.count
     return outcome

@@ -16,12 +16,13 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.db import transaction
 
-from billing import audit, batches, crashpoints, deadlines, jobs, leases, outcomes
+from billing import audit, crashpoints, deadlines, jobs, leases
 from billing.aws.errors import THROTTLED, MarketplaceError, MarketplaceUnavailable, Scope
 from billing.aws.types import Marketplace
-from billing.batches import Batch
-from billing.calls import MOST, Answer, InFlight
-from billing.pacing import Pace
+from billing.sending import batches, outcomes
+from billing.sending.batches import Batch
+from billing.sending.calls import MOST, Answer, InFlight
+from billing.sending.pacing import Pace
 
 logger = logging.getLogger(__name__)
 

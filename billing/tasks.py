@@ -12,22 +12,13 @@ from django.db import transaction
 from django.utils import timezone
 from kombu.exceptions import ChannelError, OperationalError
 
-from billing import (
-    audit_heads,
-    clock,
-    deadlines,
-    effects,
-    events,
-    heartbeat,
-    jobs,
-    metering,
-    polling,
-    submission,
-    walk,
-)
+from billing import clock, deadlines, effects, events, jobs, metering, submission, walk
 from billing.aws.client import get_marketplace
 from billing.aws.errors import MarketplaceError
+from billing.closing import heartbeat
+from billing.inbox import polling
 from billing.repairs import running
+from billing.trail import heads
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +107,7 @@ def watch_deadlines() -> None:
 @shared_task
 @jobs.noted
 def note_audit_heads() -> None:
-    audit_heads.note(now=timezone.now())
+    heads.note(now=timezone.now())
 
 
 @shared_task

@@ -12,8 +12,9 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from accounts.models import Organization, User
-from billing import audit, customers, owed, transfer_mails
+from billing import audit, customers, owed
 from billing.decision_rules import Refused
+from billing.mailing import transfer_mails
 from billing.models import Agreement, AgreementMove
 
 Status = Agreement.Status

@@ -12,12 +12,13 @@ from django.db import transaction
 from django.utils import timezone
 
 from accounts.models import Organization
-from billing import archived_keys, audit, customers
-from billing.bulk_usage import KnownUse, Refusal, Report, Use, record_many
+from billing import audit, customers
+from billing.archiving import archived_keys
 from billing.models import UsageEvent
-from billing.payers import agreements_with
-from billing.recording import record
-from billing.usage_rules import AmbiguousAgreement, KeyReused, UsageRefused
+from billing.recording.many import KnownUse, Refusal, Report, Use, record_many
+from billing.recording.one import record
+from billing.recording.payers import agreements_with
+from billing.recording.rules import AmbiguousAgreement, KeyReused, UsageRefused
 
 __all__ = [
     "AlreadyMetered",

@@ -8,8 +8,9 @@ from django.db import transaction
 from django.utils.translation import gettext as _
 
 from accounts.models import User
-from billing import audit, customers, letters, owed
+from billing import audit, customers, owed
 from billing.decision_rules import Refused
+from billing.mailing import letters
 from billing.models import Agreement, Effect
 
 _OVER = (Agreement.Status.ENDING, Agreement.Status.ENDED, Agreement.Status.FAILED)

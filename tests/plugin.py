@@ -25,8 +25,9 @@ from django.utils import timezone, translation
 from accounts import organizations
 from accounts.models import Membership, Organization, User
 from billing import catalog as catalogs
-from billing import polling, registration
+from billing import registration
 from billing.aws.client import BotoMarketplace, get_marketplace
+from billing.inbox import polling
 from billing.models import Agreement, Dimension, Product
 from billing.simulator.client import Subscription
 from billing.simulator.pytest_plugin import RunningSimulator

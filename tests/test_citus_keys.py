@@ -14,7 +14,7 @@ import pytest
 from django.conf import settings
 from django.db import connection, models, transaction
 
-from billing import archived_keys, bulk_store, recording
+from billing.archiving import archived_keys
 from billing.models import (
     Agreement,
     ArchivedUsageKey,
@@ -24,6 +24,7 @@ from billing.models import (
     SubmissionLine,
     UsageEvent,
 )
+from billing.recording import bulk_store, one
 from billing.triggers import TRIGGERS
 from tests.billing.ledger import NOON, make_agreement
 
@@ -128,7 +129,7 @@ def test_recording_works_unchanged_on_tables_spread_by_organization(spread, cata
             if organization is not acme or not stored:
                 make_agreement(catalog, organization)
             named = {"organization": organization.pk, "key": "a", "digest": archived_keys.digest("a")}
-            cursor.execute(on_the_spread(recording._INSERT), {**values, **named})
+            cursor.execute(on_the_spread(one._INSERT), {**values, **named})
             stored += cursor.fetchall()
         cursor.execute("SELECT organization_id, key FROM spread_billing_usageevent ORDER BY id")
         assert cursor.fetchall() == [(acme.pk, "a"), (others.pk, "a")]

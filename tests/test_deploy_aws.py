@@ -14,9 +14,9 @@ import pytest
 import yaml
 from django.conf import settings
 
-from billing import notifications, polling
 from billing.aws.errors import MEANINGS
 from billing.doctor import patterns
+from billing.inbox import notifications, polling
 from billing.simulator.lifecycle import eventbridge
 from tests.billing import notices
 from tests.billing.test_samples import DAY, LIVE, RENEWED, SAMPLE

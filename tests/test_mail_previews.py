@@ -12,8 +12,8 @@ from django.test import Client
 from django.urls import NoReverseMatch, include, path, reverse
 from django.utils import translation
 
-from billing import mailing
-from billing.letters import Situation
+from billing.mailing import delivery
+from billing.mailing.letters import Situation
 from billing.mails import LETTERS
 from billing.models import Effect
 from marketplace_saas import mail_preview, urls
@@ -89,7 +89,7 @@ def test_the_samples_name_all_that_billing_tells(catalog, acme):
         agreement=agreement, kind="mail", cause=f"buyer_trial_ends:7 {NOON.isoformat()}", caused_at=NOON
     )
 
-    assert set(mailing._context(Situation(effect, NOON))) <= set(SAMPLE)
+    assert set(delivery._context(Situation(effect, NOON))) <= set(SAMPLE)
 
 
 def test_production_has_no_previews(client, db):

@@ -18,8 +18,9 @@ from playwright.sync_api import Page
 
 from accounts import invitations, organizations
 from accounts.models import Membership, Organization, User
-from billing import effects, joining, metering, registration, submission, usage
+from billing import effects, metering, registration, submission, usage
 from billing.models import Agreement, MeteringRecord, Registration
+from billing.onboarding import joining
 from tests.billing.arriving import land
 from tests.billing.ledger import make_record
 from tests.plugin import PASSWORD, Aws

@@ -7,11 +7,11 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy as _
 
 from accounts.models import Organization
-from billing import archived_keys
 from billing.admin.base import ReadOnlyAdmin
 from billing.admin.columns import badge, bought, choice, linked, quantity, text, when
 from billing.admin.site import admin_site
 from billing.admin.tones import DISPOSITION
+from billing.archiving import archived_keys
 from billing.models import ArchivedUsageKey, UsageArchive, UsageArchiveTotal
 
 _PURCHASE = ("agreement__product", "agreement__customer", "agreement__organization")

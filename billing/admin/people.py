@@ -33,7 +33,7 @@ def _may_govern(request: HttpRequest) -> bool:
 
 @admin.register(User, site=admin_site)
 class UserAdmin(WithExport, people.UserAdmin):  # type: ignore[misc]  # as organizations
-    """What staff do to a person's access is in the trail (billing.staff), or is not done."""
+    """What staff do to a person's access is in the trail (billing.trail.staff), or is not done."""
 
     export_fields = (
         "id",

@@ -8,12 +8,12 @@ from django.db.models import QuerySet
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
 
-from billing import sent
 from billing.admin import panels_of
 from billing.admin.columns import badge, instant, link, unbroken
 from billing.admin.panels import Fold, Panel
 from billing.admin.tones import SUBMISSION_OUTCOME
 from billing.models import Submission
+from billing.sending import sent
 
 _STEP = "\u2003"  # a space that a browser keeps
 _LEVELS = 6  # 25 records are single after five halvings

@@ -9,7 +9,7 @@ from django.contrib.humanize.templatetags.humanize import intcomma
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import ngettext
 
-from billing import replays
+from billing.inbox import replays
 from billing.models import MarketplaceEvent
 from billing.repairs.kinds import Chunk, Foreseen, Parameters, Repair, Result, one_by_one
 

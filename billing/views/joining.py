@@ -16,8 +16,9 @@ from django.views.decorators.http import require_POST
 from accounts.access import TenantRequest, organization_required, role_required, workspace
 from accounts.models import Membership, User
 from accounts.organizations import RuleBroken
-from billing import joining, registration, tasks
+from billing import registration, tasks
 from billing.models import JoinRequest
+from billing.onboarding import joining
 from billing.views.welcome import posted_arrival, to_confirm_the_address
 
 _SHOWN = 50

@@ -15,9 +15,10 @@ from django.views.decorators.debug import sensitive_post_parameters, sensitive_v
 from django.views.decorators.http import require_http_methods
 from redis.exceptions import RedisError
 
-from billing import registration, tasks, visitors
+from billing import registration, tasks
 from billing.aws.client import get_marketplace
 from billing.error_reports import TOKEN_FIELD
+from billing.onboarding import visitors
 
 logger = logging.getLogger(__name__)
 

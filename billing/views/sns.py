@@ -11,8 +11,9 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 from django.views.decorators.csrf import csrf_exempt
 
-from billing import sns_endpoint, tasks
+from billing import tasks
 from billing.aws.sns_signature import Fetch, download
+from billing.inbox import sns_endpoint
 
 logger = logging.getLogger(__name__)
 

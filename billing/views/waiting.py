@@ -8,7 +8,7 @@ from django.utils import timezone
 from django.views.decorators.cache import never_cache
 
 from accounts.access import TenantRequest, organization_required, product_pages, workspace
-from billing.getting_ready import progress_of
+from billing.onboarding.getting_ready import progress_of
 
 
 @never_cache

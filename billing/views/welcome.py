@@ -18,10 +18,11 @@ from django.utils.translation import gettext as _
 from django.views.decorators.cache import never_cache
 
 from accounts.models import User
-from billing import getting_ready, joining, registration, tasks, visitors
+from billing import registration, tasks
 from billing.arrivals import administered_by, arrivals_of
 from billing.forms import ClaimForm, onboarding_form, registration_pk
 from billing.models import Registration
+from billing.onboarding import getting_ready, joining, visitors
 
 
 @never_cache

@@ -44,10 +44,11 @@ def main(events: int) -> None:
 
 def measure(events: int) -> None:
     from accounts.models import Organization
-    from billing import metering, reconciliation, retention, usage, usage_sums
+    from billing import metering, reconciliation, retention, usage
     from billing.models import MeteringRecord, UsageArchive, UsageEvent
     from billing.tenures import Tenures
-    from billing.usage_periods import Grain, Period
+    from billing.usage_page import sums
+    from billing.usage_page.periods import Grain, Period
     from tests.bench import references, world
 
     now = datetime.now(UTC)
@@ -87,7 +88,7 @@ def measure(events: int) -> None:
     for grain in Grain:
         per(
             lambda grain=grain: list(
-                usage_sums.by_place([buyer.pk], held, period, grain, zone=UTC, late_before=now)
+                sums.by_place([buyer.pk], held, period, grain, zone=UTC, late_before=now)
             ),
             1,
             f"the sums of a buyer's usage page by {grain}",

@@ -10,13 +10,14 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from billing import effects, metering, sent, submission, usage
+from billing import effects, metering, submission, usage
 from billing.admin import advice
 from billing.admin.columns import list_url
 from billing.admin.filters import instant_of
 from billing.aws.errors import MarketplaceError
 from billing.aws.window import HOUR, hour_of
 from billing.models import MarketplaceEvent, MeteringRecord, Submission, SubmissionLine, UsageEvent
+from billing.sending import sent
 from tests.billing.ledger import NOON, ScriptedAws, entitle, make_agreement, make_record, use
 from tests.billing.test_admin import HOSTILE, page_url, rows_of
 

@@ -6,9 +6,9 @@ from decimal import Decimal
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from billing.allocations import MAX_BYTES, allocate
 from billing.aws import wire
 from billing.aws.limits import MAX_ALLOCATIONS, TAG_TEXT
+from billing.closing.allocations import MAX_BYTES, allocate
 
 quick = settings(deadline=None, max_examples=150)
 

@@ -9,8 +9,9 @@ import pytest
 from django.db import IntegrityError, connection, transaction
 from django.utils import timezone as djangos_timezone
 
-from billing import audit, audit_heads, customers, submission
+from billing import audit, customers, submission
 from billing.models import AuditEvent, AuditHead, Dimension, Submission
+from billing.trail import heads
 from tests.billing.ledger import NOON, make_agreement, make_record
 from tests.billing.trails import found, tamper, write
 
@@ -213,7 +214,7 @@ def test_writing_on_after_a_forged_link_does_not_stop_the_business(chain, agreem
 
 
 def test_a_stream_that_is_gone_with_its_head_is_missed(chain, agreement):
-    audit_heads.note(now=NOON)
+    heads.note(now=NOON)
     write(agreement)
     assert found() == []
     tamper("DELETE FROM {link} WHERE stream = %s", chain)
@@ -228,9 +229,9 @@ def test_a_stream_that_is_gone_with_its_head_is_missed(chain, agreement):
 
 
 def test_the_ends_of_all_chains_are_logged_and_chained(chain, caplog):
-    caplog.set_level("INFO", logger="billing.audit_heads")
-    before = audit_heads.standing()
-    noted = audit_heads.note(now=NOON)
+    caplog.set_level("INFO", logger="billing.trail.heads")
+    before = heads.standing()
+    noted = heads.note(now=NOON)
     link = AuditEvent.objects.get(action="heads_noted")
     assert noted == before
     assert link.data == {"streams": before.streams, "up_to": before.up_to, "digest": before.digest}
@@ -238,7 +239,7 @@ def test_the_ends_of_all_chains_are_logged_and_chained(chain, caplog):
     [line] = [record.message for record in caplog.records]
     assert f"{before.streams} streams, digest {before.digest}, noted as system #{link.sequence}" in line
     assert link.mac in line
-    assert audit_heads.standing().digest != before.digest
+    assert heads.standing().digest != before.digest
     assert found() == []
 
 
@@ -247,12 +248,12 @@ def test_streams_of_an_older_version_are_adopted_once_and_by_a_person(chain, agr
     write(agreement)
     assert (chain, 4, NO_HEAD) in found()
 
-    adopted, refused = audit_heads.adopt(now=NOON)
+    adopted, refused = heads.adopt(now=NOON)
 
     assert chain in adopted
     assert refused == []
     assert found() == []
-    assert audit_heads.adopt(now=NOON) == ([], [])
+    assert heads.adopt(now=NOON) == ([], [])
     assert AuditEvent.objects.get(action="heads_adopted").data == {"streams": len(adopted)}
     write(agreement)
     assert AuditHead.objects.get(stream=chain).sequence == 5
@@ -266,14 +267,14 @@ def test_a_head_that_an_older_version_left_behind_is_moved(chain, agreement):
     head.pk = None
     head.save(force_insert=True)
     assert found() == [(chain, 4, "is there, and the stream's head does not tell of it")]
-    assert audit_heads.adopt(now=NOON) == ([chain], [])
+    assert heads.adopt(now=NOON) == ([chain], [])
     assert found() == []
 
 
 def test_a_chain_that_does_not_hold_is_not_adopted(chain):
     tamper("UPDATE {link} SET action = 'other' WHERE sequence = 2 AND stream = %s", chain)
     tamper("DELETE FROM {head} WHERE stream = %s", chain)
-    assert audit_heads.adopt(now=NOON) == ([], [chain])
+    assert heads.adopt(now=NOON) == ([], [chain])
     assert found() == [(chain, 2, CHANGED)]
 
 

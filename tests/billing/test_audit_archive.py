@@ -12,8 +12,9 @@ from django.core.management.base import CommandError
 from django.db import connection, transaction
 from django.utils import timezone
 
-from billing import audit, audit_archive, audit_heads
+from billing import audit
 from billing.models import AuditCheckpoint, AuditEvent, AuditHead
+from billing.trail import archive, heads
 from tests.billing.ledger import make_agreement
 from tests.billing.trails import found, tamper, write
 
@@ -43,11 +44,11 @@ def trail(agreement):
 
 def export(until=UNTIL):
     out = io.StringIO()
-    return audit_archive.export(until, out), out.getvalue().splitlines()
+    return archive.export(until, out), out.getvalue().splitlines()
 
 
 def broken_in(lines):
-    return [(link.stream, link.sequence, link.reason) for link in audit_archive.verify_file(lines)]
+    return [(link.stream, link.sequence, link.reason) for link in archive.verify_file(lines)]
 
 
 def test_an_export_ends_with_its_count_and_the_head_of_each_stream(trail):
@@ -114,7 +115,7 @@ def test_a_file_that_was_tampered_with_is_found(trail, spoil, expected):
 
 def test_what_was_exported_is_removed_and_a_checkpoint_stands_for_it(trail, agreement):
     exported, lines = export()
-    assert audit_archive.remove(exported, now=NOW) == 5
+    assert archive.remove(exported, now=NOW) == 5
     left = AuditEvent.objects.filter(stream=trail).order_by("sequence")
     assert list(left.values_list("sequence", flat=True)) == [4, 5]
     checkpoint = AuditCheckpoint.objects.get(stream=trail)
@@ -128,7 +129,7 @@ def test_what_was_exported_is_removed_and_a_checkpoint_stands_for_it(trail, agre
 
 
 def test_the_next_export_begins_where_the_last_one_ended(trail):
-    audit_archive.remove(export()[0], now=NOW)
+    archive.remove(export()[0], now=NOW)
     later = NOW + timedelta(days=500)
     exported, lines = export(NOW + timedelta(days=1))
     first = json.loads(lines[0])
@@ -137,24 +138,24 @@ def test_the_next_export_begins_where_the_last_one_ended(trail):
     assert broken_in(lines) == []
     assert broken_in(lines[1:]) == [(trail, 4, "is missing")]
     with pytest.raises(Exception, match="audit_event_append_only"), transaction.atomic():
-        audit_archive.remove(exported, now=later)  # the database's clock knows better
+        archive.remove(exported, now=later)  # the database's clock knows better
     assert found() == []
 
 
 def test_a_second_export_of_the_same_time_removes_nothing(trail):
     exported, _ = export()
-    audit_archive.remove(exported, now=NOW)
-    assert audit_archive.remove(export()[0], now=NOW) == 0
+    archive.remove(exported, now=NOW)
+    assert archive.remove(export()[0], now=NOW) == 0
     assert AuditCheckpoint.objects.filter(stream=trail).count() == 1
 
 
 def test_links_younger_than_a_year_are_not_removed_whatever_the_setting_says(trail, settings):
     settings.AUDIT_KEPT_FOR = timedelta(days=1)
-    with pytest.raises(audit_archive.TooYoung):
-        audit_archive.remove(export(NOW - timedelta(days=300))[0], now=NOW)
+    with pytest.raises(archive.TooYoung):
+        archive.remove(export(NOW - timedelta(days=300))[0], now=NOW)
     settings.AUDIT_KEPT_FOR = timedelta(days=500)
-    with pytest.raises(audit_archive.TooYoung):
-        audit_archive.remove(export(UNTIL)[0], now=NOW)
+    with pytest.raises(archive.TooYoung):
+        archive.remove(export(UNTIL)[0], now=NOW)
     assert not AuditCheckpoint.objects.exists()
 
 
@@ -162,7 +163,7 @@ def test_a_broken_chain_is_evidence_and_stays(trail):
     tamper("UPDATE {link} SET action = 'other' WHERE sequence = 2 AND stream = %s", trail)
     exported, lines = export()
     assert [(link.stream, link.sequence) for link in exported.broken] == [(trail, 2)]
-    assert audit_archive.remove(exported, now=NOW) == 2, "Those of the site."
+    assert archive.remove(exported, now=NOW) == 2, "Those of the site."
     assert AuditEvent.objects.filter(stream=trail).count() == 5
     assert broken_in(lines) == [(trail, 2, "was changed")]
 
@@ -185,7 +186,7 @@ TAMPERINGS = [
 
 @pytest.mark.parametrize(("sql", "sequence", "reason"), TAMPERINGS, ids=[each[0] for each in TAMPERINGS])
 def test_behind_a_checkpoint_too_what_was_done_is_found(trail, sql, sequence, reason):
-    audit_archive.remove(export()[0], now=NOW)
+    archive.remove(export()[0], now=NOW)
     tamper(sql, trail)
     assert found() == [(trail, sequence, reason)]
 
@@ -200,7 +201,7 @@ def test_a_forged_checkpoint_lets_old_links_go_and_is_found(trail):
 
 def test_a_link_that_comes_back_after_its_removal_is_found(trail):
     first = AuditEvent.objects.get(stream=trail, sequence=1)
-    audit_archive.remove(export()[0], now=NOW)
+    archive.remove(export()[0], now=NOW)
     first.pk = None
     first.save(force_insert=True)
     assert found() == [(trail, 1, "was removed by an export and is there again")]
@@ -208,7 +209,7 @@ def test_a_link_that_comes_back_after_its_removal_is_found(trail):
 
 def test_a_stream_may_leave_whole(agreement):
     write(agreement, at=OLD)
-    audit_archive.remove(export()[0], now=NOW)
+    archive.remove(export()[0], now=NOW)
     assert not AuditEvent.objects.filter(stream=agreement.audit_stream).exists()
     assert found() == []
     assert write(agreement, at=NOW).sequence == 2
@@ -219,9 +220,9 @@ def test_a_stream_may_leave_whole(agreement):
 
 
 def test_heads_of_an_older_version_are_adopted_behind_a_checkpoint_too(trail):
-    audit_archive.remove(export()[0], now=NOW)
+    archive.remove(export()[0], now=NOW)
     tamper("DELETE FROM {head} WHERE stream = %s", trail)
-    assert audit_heads.adopt(now=NOW) == ([trail], [])
+    assert heads.adopt(now=NOW) == ([trail], [])
     assert found() == []
 
 
@@ -239,7 +240,7 @@ def run(*arguments, **options):
 
 def test_verify_audit_says_that_all_is_whole(trail):
     code, out, _ = run("verify_audit")
-    standing = audit_heads.standing()
+    standing = heads.standing()
     assert code == 0
     assert out.splitlines() == [
         f"{standing.streams} streams, digest of their heads {standing.digest}.",

@@ -14,8 +14,9 @@ from django.utils import timezone
 
 from accounts import organizations
 from accounts.models import Membership, Organization, User
-from billing import customers, households, registration, visitors
+from billing import customers, registration
 from billing.models import Agreement, AuditEvent, Registration
+from billing.onboarding import households, visitors
 from tests.billing.arriving import (
     CLAIM,
     WELCOME,

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 from billing import audit, crashpoints, customers, metering, usage
 from billing.aws.limits import MAX_QUANTITY
 from billing.aws.window import HOUR
-from billing.ending import recompute_deadlines, settled_at
+from billing.closing.ending import recompute_deadlines, settled_at
 from billing.models import AuditEvent, Dimension, Effect, MeteringRecord, UsageEvent
 from tests.billing.ledger import (
     BEGIN,
@@ -235,7 +235,7 @@ def test_the_tags_of_an_hour_are_frozen_with_it(payg):
 
 
 def test_too_many_tag_sets_are_folded_and_it_is_said_so(payg, caplog, monkeypatch):
-    monkeypatch.setattr("billing.allocations.MAX_ALLOCATIONS", 2)
+    monkeypatch.setattr("billing.closing.allocations.MAX_ALLOCATIONS", 2)
     for team in "abc":
         use(payg, 1, tags={"team": team})
     close()

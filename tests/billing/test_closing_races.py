@@ -14,8 +14,9 @@ from django.utils import timezone
 
 from accounts import closing, invitations, locks, organizations
 from accounts.models import Membership, Organization, User
-from billing import joining, registration
+from billing import registration
 from billing.models import Agreement, JoinRequest, Registration
+from billing.onboarding import joining
 from tests.billing.arriving import at_once
 from tests.billing.ledger import make_agreement
 

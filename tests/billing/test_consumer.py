@@ -18,9 +18,10 @@ from django.db import connection
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from billing import consumer, events, tasks
+from billing import events, tasks
 from billing.aws.errors import MarketplaceError, MarketplaceUnavailable
-from billing.consumer import Listener
+from billing.inbox import consumer
+from billing.inbox.consumer import Listener
 from billing.models import Agreement, Effect, Lease, MarketplaceEvent
 from tests.billing.inbox import Inbox
 from tests.billing.ledger import NOON

@@ -10,8 +10,8 @@ import pytest
 from django.db import connection, transaction
 
 from billing import customers, events, lifecycle, registration
+from billing.inbox.notifications import Notification, Type, Unparsable, parse
 from billing.models import Agreement, Effect, MarketplaceCustomer, MarketplaceEvent
-from billing.notifications import Notification, Type, Unparsable, parse
 from tests.billing.arriving import at_once
 from tests.billing.ledger import NOON, make_agreement
 from tests.billing.notices import (

@@ -7,8 +7,9 @@ from datetime import timedelta
 import pytest
 from django.utils import timezone
 
-from billing import effects, getting_ready, registration
+from billing import effects, registration
 from billing.models import Agreement, Entitlement
+from billing.onboarding import getting_ready
 from tests.billing.arriving import confirm
 from tests.billing.ledger import NOON, entitle, make_agreement
 from tests.billing.stage import DAY, HOUR, MINUTE, SECOND

@@ -6,8 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from billing import heartbeat, metering, submission, tasks
+from billing import metering, submission, tasks
 from billing.aws.window import HOUR
+from billing.closing import heartbeat
 from billing.models import MeteringRecord
 from tests.billing.ledger import (
     NOON,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from billing.aws.limits import MAX_QUANTITY
 from billing.aws.window import HOUR, accepted_until, hour_of, month_of
-from billing.hours import Closable, Uses, oldest, plan
+from billing.closing.hours import Closable, Uses, oldest, plan
 
 MOST = int(MAX_QUANTITY.scaleb(6))
 MIDDLE = datetime(2026, 11, 23, 12, 5, tzinfo=UTC)

@@ -11,8 +11,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connections
 
-from billing import bulk_store, csv_usage
 from billing.models import UsageEvent
+from billing.recording import bulk_store, csv_files
 from tests.billing.ledger import make_agreement
 
 HEADER = "organization,dimension,quantity,key,occurred_at"
@@ -124,7 +124,7 @@ def test_mended_rejects_can_be_imported_themselves(bought, path):
 
 def test_an_import_that_was_stopped_goes_on_where_it_was(bought, path, monkeypatch):
     write(path, *(f"acme,pages,1,k{n},{AT}" for n in range(10)))
-    import_piece, calls = csv_usage.import_piece, []
+    import_piece, calls = csv_files.import_piece, []
 
     def dies_in_the_third(*arguments, **options):
         calls.append(1)
@@ -133,7 +133,7 @@ def test_an_import_that_was_stopped_goes_on_where_it_was(bought, path, monkeypat
         return import_piece(*arguments, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(csv_usage, "import_piece", dies_in_the_third)
+        patch.setattr(csv_files, "import_piece", dies_in_the_third)
         with pytest.raises(KeyboardInterrupt):
             run(path, "--commit", "--piece=3")
     assert len(keys()) == 6

@@ -14,9 +14,10 @@ from django.utils import timezone
 from accounts import organizations
 from accounts.models import Membership, Organization
 from accounts.organizations import NoSeat, NotAllowed
-from billing import audit, effects, joining, registration
+from billing import audit, effects, registration
 from billing.accounts_adapter import BillingAccountsAdapter
 from billing.models import Agreement, AuditEvent, Effect, JoinRequest, Registration
+from billing.onboarding import joining
 from tests.billing.arriving import WELCOME, at_once, references
 from tests.billing.ledger import NOON, ScriptedAws, make_agreement
 from tests.billing.stage import DAY, HOUR, MINUTE

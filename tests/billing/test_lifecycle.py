@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from billing import audit, clock, events, metering, registration, triggers, usage
 from billing.fold import State, fold
+from billing.inbox.notifications import Notification, Type
 from billing.models import (
     Agreement,
     AuditEvent,
@@ -22,7 +23,6 @@ from billing.models import (
     MeteringRecord,
     UsageEvent,
 )
-from billing.notifications import Notification, Type
 from tests.billing.ledger import NOON, make_agreement, make_record
 from tests.billing.notices import (
     ARN,

@@ -12,9 +12,10 @@ from django.core import mail
 from django.utils import translation
 
 from accounts.models import Membership
-from billing import clock, effects, mailing, registration
+from billing import clock, effects, registration
 from billing.aws.types import AgreementDetails
-from billing.letters import Situation, administrators
+from billing.mailing import delivery
+from billing.mailing.letters import Situation, administrators
 from billing.mails import LETTERS
 from billing.models import (
     Agreement,
@@ -594,7 +595,7 @@ def written(name, agreement, *, which="1", at=NOON, now=NOON, check=True):
         which = at.isoformat()
     effect = Effect.objects.create(agreement=agreement, kind="mail", cause=f"{name}:{which}", caused_at=at)
     mail.outbox.clear()
-    mailing.send(Situation(effect, now))
+    delivery.send(Situation(effect, now))
     for letter in mail.outbox if check else ():
         assert_is_complete(letter)
     return mail.outbox[:]

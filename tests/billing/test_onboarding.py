@@ -14,10 +14,12 @@ from django.utils import timezone
 
 from accounts import organizations
 from accounts.models import Membership, Organization
-from billing import effects, joining, mailing, registration, visitors
+from billing import effects, registration
 from billing.forms import ClaimForm, reference
-from billing.letters import Situation
+from billing.mailing import delivery
+from billing.mailing.letters import Situation
 from billing.models import Agreement, Effect, Entitlement, JoinRequest, Registration
+from billing.onboarding import joining, visitors
 from tests.billing.arriving import (
     CLAIM,
     REGISTER,
@@ -407,7 +409,7 @@ def test_the_seller_reads_the_answers(asking, came, acme_admin, acme):
         came, by=acme_admin, organization=acme, now=NOON, answers={"remarks": "Hi\n\nPay here: <b>"}
     )
     effect = Effect.objects.create(agreement=came.agreement, kind="mail", cause="seller_new:", caused_at=NOON)
-    mailing.send(Situation(effect, NOON))
+    delivery.send(Situation(effect, NOON))
 
     [letter] = [letter for letter in mail.outbox if letter.to == ["support@acme.example"]]
     assert "What the buyer answered:\n- remarks: Hi Pay here: <b>\n" in letter.body

@@ -8,11 +8,12 @@ from datetime import timedelta
 
 import pytest
 
-from billing import outcomes, pacing, submission
+from billing import submission
 from billing.aws.errors import MEANINGS, Scope, error_for
 from billing.aws.types import BatchAnswer, UsageOutcome
 from billing.aws.window import HOUR
 from billing.models import MeteringRecord, Submission, SubmissionLine
+from billing.sending import outcomes, pacing
 from tests.billing.ledger import NOON, ScriptedAws, make_agreement, make_record, says
 
 NOW = NOON + timedelta(minutes=5)

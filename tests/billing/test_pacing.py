@@ -4,8 +4,8 @@ import time
 
 import pytest
 
-from billing import pacing
-from billing.pacing import Pace
+from billing.sending import pacing
+from billing.sending.pacing import Pace
 
 
 @pytest.fixture

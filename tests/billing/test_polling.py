@@ -10,8 +10,9 @@ from datetime import timedelta
 import pytest
 from django.db import connections
 
-from billing import events, polling
+from billing import events
 from billing.aws.errors import MarketplaceUnavailable
+from billing.inbox import polling
 from billing.models import Agreement, Effect, MarketplaceEvent
 from tests.billing.inbox import Inbox
 from tests.billing.ledger import NOON

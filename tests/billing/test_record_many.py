@@ -9,8 +9,9 @@ from decimal import Decimal
 import pytest
 from django.db import transaction
 
-from billing import bulk_usage, usage
+from billing import usage
 from billing.models import Agreement, UsageEvent
+from billing.recording import many
 from billing.spool import Spool
 from tests.billing.arriving import at_once
 from tests.billing.ledger import NOON, make_agreement
@@ -18,10 +19,10 @@ from tests.billing.ledger import NOON, make_agreement
 NOW = NOON + timedelta(minutes=30)
 
 
-@pytest.fixture(params=[1, 3, bulk_usage.CHUNK], autouse=True)
+@pytest.fixture(params=[1, 3, many.CHUNK], autouse=True)
 def _chunks(request, monkeypatch):
     """What comes in one chunk or in many makes no difference."""
-    monkeypatch.setattr(bulk_usage, "CHUNK", request.param)
+    monkeypatch.setattr(many, "CHUNK", request.param)
 
 
 @pytest.fixture

@@ -18,11 +18,12 @@ from django.utils import timezone
 from django.utils.log import AdminEmailHandler
 from django.views.debug import ExceptionReporter
 
-from billing import registration, visitors
+from billing import registration
 from billing.aws import client as aws_client
 from billing.aws.client import get_marketplace
 from billing.aws.types import ResolvedCustomer
 from billing.models import Agreement, AuditEvent, MarketplaceCustomer, Registration
+from billing.onboarding import visitors
 from billing.views import registering
 from tests.billing.arriving import REGISTER, TOKEN_FIELD, WELCOME, at_once, land
 

@@ -4,10 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from billing import events, notifications, replays
+from billing import events
 from billing.decision_rules import Refused
+from billing.inbox import notifications, replays
+from billing.inbox.notifications import Type
 from billing.models import Agreement, AuditEvent, MarketplaceEvent, Product
-from billing.notifications import Type
 from tests.billing.ledger import NOON, make_agreement
 from tests.billing.notices import created, eventbridge, message
 from tests.billing.repairing import trail

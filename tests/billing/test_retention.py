@@ -14,21 +14,8 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection, connections, transaction
 
-from billing import (
-    archive_files,
-    archived_keys,
-    archiving,
-    exporting,
-    gates,
-    leases,
-    metering,
-    reconciliation,
-    retention,
-    statements,
-    triggers,
-    usage,
-    usage_sums,
-)
+from billing import exporting, gates, leases, metering, reconciliation, retention, statements, triggers, usage
+from billing.archiving import archive_files, archived_keys, parts
 from billing.aws.window import HOUR
 from billing.models import (
     ArchivedUsageKey,
@@ -44,7 +31,8 @@ from billing.reconciliation import archives, months
 from billing.reconciliation.months import Month, Scope
 from billing.tenures import Tenures
 from billing.usage import Use
-from billing.usage_periods import Grain, Period
+from billing.usage_page import sums as usage_sums
+from billing.usage_page.periods import Grain, Period
 from tests.billing.ledger import BEGIN, NOON, REGION, entitle, make_agreement, use
 
 NOW = datetime(2028, 1, 10, 3, 0, tzinfo=UTC)  # November 2026 is the last month that may leave
@@ -689,14 +677,14 @@ def test_a_second_run_at_once_is_told_so(month, capsys):
 def test_two_runs_past_the_lease_archive_once(month, folder, monkeypatch):
     both = threading.Barrier(2, timeout=20)
     monkeypatch.setattr(
-        archiving.crashpoints, "reached", lambda point: both.wait() if point == "archiving.written" else None
+        parts.crashpoints, "reached", lambda point: both.wait() if point == "archiving.written" else None
     )
     failed = []
 
     def archive():
         try:
             retention.archive(now=NOW)
-        except (IntegrityError, archiving.Changed) as error:
+        except (IntegrityError, parts.Changed) as error:
             both.abort()
             failed.append(error)
         except threading.BrokenBarrierError:
@@ -744,7 +732,7 @@ def test_a_key_recorded_while_it_is_being_archived_is_counted_once(month, folder
 
     recorder = threading.Thread(target=record)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(archiving.crashpoints, "reached", reached)
+        patch.setattr(parts.crashpoints, "reached", reached)
         retention.archive(now=NOW)
     recorder.join()
     assert removed.is_set()
@@ -755,7 +743,7 @@ def test_a_key_recorded_while_it_is_being_archived_is_counted_once(month, folder
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.parametrize("point", archiving.POINTS)
+@pytest.mark.parametrize("point", parts.POINTS)
 @pytest.mark.parametrize("hit", [1, 2])
 def test_killed_at_any_named_line_nothing_is_lost_or_doubled(month, folder, point, hit):
     from tests.journeys.crashes import dies_at

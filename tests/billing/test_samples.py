@@ -10,8 +10,8 @@ import pytest
 from django.conf import settings
 
 from billing import events
+from billing.inbox.notifications import Type, parse
 from billing.models import Agreement, MarketplaceEvent
-from billing.notifications import Type, parse
 from tests.billing.notices import message, sns
 
 PAGE = (settings.BASE_DIR / "docs/aws-marketplace.md").read_text(encoding="utf-8")

@@ -11,10 +11,11 @@ from django.test import Client
 from django.urls import include, path
 from django.utils import timezone
 
-from billing import events, sns_endpoint, tasks
+from billing import events, tasks
 from billing.aws.types import QueueMessage
+from billing.inbox import sns_endpoint
+from billing.inbox.sns_endpoint import Refused, Unreachable
 from billing.models import Agreement, MarketplaceEvent
-from billing.sns_endpoint import Refused, Unreachable
 from billing.views import sns as sns_view
 from tests.billing.ledger import NOON
 from tests.billing.signed_sns import HOST, TOPIC, Sns
@@ -214,7 +215,7 @@ def test_the_end_of_a_subscription_is_logged_and_not_taken_back(sns, caplog):
     assert receive(sns, message) is False
     assert message["SubscribeURL"] not in sns.fetched
     assert [
-        (r.levelname, TOPIC in r.message) for r in caplog.records if r.name == "billing.sns_endpoint"
+        (r.levelname, TOPIC in r.message) for r in caplog.records if r.name == "billing.inbox.sns_endpoint"
     ] == [("WARNING", True)]
 
 

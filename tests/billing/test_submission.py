@@ -14,7 +14,7 @@ import pytest
 from django.db import connections
 from django.db.models.functions import Now
 
-from billing import audit, batches, crashpoints, leases, submission
+from billing import audit, crashpoints, leases, submission
 from billing.aws.errors import error_for
 from billing.aws.types import BatchAnswer
 from billing.aws.window import HOUR
@@ -26,6 +26,7 @@ from billing.models import (
     Submission,
     SubmissionLine,
 )
+from billing.sending import batches
 from tests.billing.ledger import NOON, ScriptedAws, bought_agreement, make_agreement, make_record, says
 
 NOW = NOON + timedelta(minutes=5)

@@ -11,24 +11,14 @@ from django.utils import timezone
 
 from accounts import organizations
 from accounts.models import Organization
-from billing import (
-    exporting,
-    gates,
-    leaving,
-    metering,
-    retention,
-    subscriptions,
-    tenures,
-    transfers,
-    usage,
-    usage_report,
-)
+from billing import exporting, gates, leaving, metering, retention, subscriptions, tenures, transfers, usage
 from billing.aws.window import HOUR, hour_of
 from billing.models import Agreement, AgreementMove, MeteringRecord, Registration, UsageArchiveTotal
 from billing.tenures import Span
-from billing.usage_choice import choose
-from billing.usage_export import lines
-from billing.usage_sums import meters_of
+from billing.usage_page import report as usage_report
+from billing.usage_page.choice import choose
+from billing.usage_page.export import lines
+from billing.usage_page.sums import meters_of
 from tests.billing.ledger import BEGIN, NOON, REGION, entitle, make_agreement, make_record, use
 
 MOVED = NOON + timedelta(minutes=20)

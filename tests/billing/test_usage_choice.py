@@ -8,9 +8,9 @@ import pytest
 
 from accounts import organizations
 from billing import tenures
-from billing.usage_choice import choose
-from billing.usage_periods import Grain
-from billing.usage_sums import meters_of
+from billing.usage_page.choice import choose
+from billing.usage_page.periods import Grain
+from billing.usage_page.sums import meters_of
 from tests.billing.ledger import NOON, make_agreement
 
 NOW = NOON + timedelta(minutes=20)

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from billing.aws.window import HOUR
-from billing.usage_periods import Grain, find, offered, places
+from billing.usage_page.periods import Grain, find, offered, places
 
 NOW = datetime(2026, 11, 23, 12, 20, tzinfo=UTC)
 SEOUL = ZoneInfo("Asia/Seoul")

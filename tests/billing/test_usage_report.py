@@ -11,13 +11,14 @@ from zoneinfo import ZoneInfo
 import pytest
 from django.utils import timezone
 
-from billing import metering, reconciliation, tenures, usage, usage_report
+from billing import metering, reconciliation, tenures, usage
 from billing.aws.window import HOUR, hour_of
 from billing.models import MeteringRecord, UsageEvent
-from billing.usage_choice import choose
-from billing.usage_export import lines
-from billing.usage_periods import Grain
-from billing.usage_sums import meters_of
+from billing.usage_page import report as usage_report
+from billing.usage_page.choice import choose
+from billing.usage_page.export import lines
+from billing.usage_page.periods import Grain
+from billing.usage_page.sums import meters_of
 from tests.billing.ledger import BEGIN, NOON, REGION, entitle, make_agreement, make_record, use
 
 NOW = NOON + timedelta(minutes=20)

@@ -17,8 +17,8 @@ from django.utils import timezone
 
 from billing import submission
 from billing.aws.client import get_marketplace
-from billing.calls import MOST
 from billing.models import Lease, Submission
+from billing.sending.calls import MOST
 from tests.plugin import Aws
 
 # Short, so that a process that is stopped for some seconds is past its lease, and many take their turn.

@@ -14,20 +14,10 @@ from django.core import mail
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from billing import (
-    audit,
-    clock,
-    customers,
-    effects,
-    events,
-    metering,
-    polling,
-    registration,
-    submission,
-    usage,
-)
+from billing import audit, clock, customers, effects, events, metering, registration, submission, usage
+from billing.inbox import polling
+from billing.inbox.notifications import Notification, parse
 from billing.models import Agreement, MarketplaceEvent, MeteringRecord
-from billing.notifications import Notification, parse
 from billing.reconciliation import verification
 from tests.billing.arriving import at_once
 from tests.billing.ledger import NOON, REGION, license_arn

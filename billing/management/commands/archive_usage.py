@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from billing import leases, retention
-from billing.archive_files import FileUnusable
+from billing.archiving.archive_files import FileUnusable
 from billing.models import Agreement
 
 _UNUSABLE = 2

@@ -10,8 +10,9 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from billing import consumer, tasks
+from billing import tasks
 from billing.aws.client import get_marketplace
+from billing.inbox import consumer
 
 
 class Command(BaseCommand):

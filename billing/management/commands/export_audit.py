@@ -11,8 +11,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from billing import audit_archive
-from billing.audit_archive import Exported
+from billing.trail import archive
+from billing.trail.archive import Exported
 
 _UNUSABLE = 2
 
@@ -38,18 +38,18 @@ class Command(BaseCommand):
         now = timezone.now()
         if remove and out is None:
             raise CommandError("--remove needs --out: what is removed must be kept.", returncode=_UNUSABLE)
-        if remove and until > audit_archive.may_remove_until(now):
-            oldest = audit_archive.may_remove_until(now)
+        if remove and until > archive.may_remove_until(now):
+            oldest = archive.may_remove_until(now)
             raise CommandError(
                 f"Links from {oldest:%Y-%m-%d} on are kept: nothing younger is removed.", returncode=_UNUSABLE
             )
         if out is None:
-            exported = audit_archive.export(until, self.stdout)  # type: ignore[arg-type]  # Django's wrapper writes
+            exported = archive.export(until, self.stdout)  # type: ignore[arg-type]  # Django's wrapper writes
         else:
             exported = _to_file(until, out)
             self.stderr.write(f"{exported.count} links of {len(exported.heads)} streams are in {out}.")
         if remove:
-            self.stderr.write(f"{audit_archive.remove(exported, now=now)} links are removed.")
+            self.stderr.write(f"{archive.remove(exported, now=now)} links are removed.")
         for broken in exported.broken:
             self.stderr.write(f"BROKEN {broken.stream} #{broken.sequence} {broken.reason}")
         if exported.broken:
@@ -63,7 +63,7 @@ def _to_file(until: datetime, path: Path) -> Exported:
     unfinished = path.with_name(f"{path.name}.unfinished")
     try:
         with unfinished.open("w", encoding="utf-8") as file:
-            exported = audit_archive.export(until, file)
+            exported = archive.export(until, file)
             file.flush()
             os.fsync(file.fileno())
         unfinished.rename(path)

@@ -15,8 +15,8 @@ from typing import Any, TextIO
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from billing import csv_usage
-from billing.csv_usage import Line
+from billing.recording import csv_files
+from billing.recording.csv_files import Line
 
 _BAR = 40  # characters
 
@@ -52,9 +52,9 @@ FILE.rejects.csv with their numbers and reasons; mended there, that file can be 
         stem = file.stem if file.suffix == ".csv" else file.name
         rejects = file.with_name(f"{stem}.rejects.csv")
         try:
-            csv_usage.check_file(file)
+            csv_files.check_file(file)
             accepted, known, rejected = self._import(file, rejects, size=piece, dry_run=not commit)
-        except csv_usage.UnreadableFile as error:
+        except csv_files.UnreadableFile as error:
             raise CommandError(str(error)) from error
         except OSError as error:
             raise CommandError(f"{error.filename}: {error.strerror}.") from error
@@ -75,10 +75,10 @@ FILE.rejects.csv with their numbers and reasons; mended there, that file can be 
         bar = _Bar(path.stat().st_size)
         # utf-8-sig: a spreadsheet puts a mark first. newline: a quoted cell may hold line ends.
         with path.open("rb") as raw, TextIOWrapper(raw, encoding="utf-8-sig", newline="") as file:
-            names = csv_usage.columns(file)
+            names = csv_files.columns(file)
             with _rejects(rejects, names) as reject:
-                for lines in csv_usage.pieces(file, names, size):
-                    outcome = csv_usage.import_piece(lines, now=timezone.now(), dry_run=dry_run)
+                for lines in csv_files.pieces(file, names, size):
+                    outcome = csv_files.import_piece(lines, now=timezone.now(), dry_run=dry_run)
                     accepted += outcome.accepted
                     known += outcome.known
                     rejected += len(outcome.rejected)

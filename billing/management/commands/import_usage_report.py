@@ -8,9 +8,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from billing import acting
 from billing.reconciliation import importing
 from billing.reconciliation.report_rows import ReportUnusable
+from billing.trail import acting
 
 _UNUSABLE = 2
 

@@ -8,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
 from accounts.models import User
-from billing import staff
+from billing.trail import staff
 
 
 class Command(BaseCommand):

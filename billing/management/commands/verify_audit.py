@@ -11,8 +11,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils import timezone
 
-from billing import audit, audit_archive, audit_heads
+from billing import audit
 from billing.models import AuditEvent
+from billing.trail import archive, heads
 
 _UNUSABLE = 2
 
@@ -58,7 +59,7 @@ class Command(BaseCommand):
         if as_json:
             self.stdout.write(_as_json(broken, of_database=file is None))
         elif file is None:
-            standing = audit_heads.standing()
+            standing = heads.standing()
             self.stdout.write(f"{standing.streams} streams, digest of their heads {standing.digest}.")
         if not as_json:
             self.stdout.write(f"{len(broken)} broken." if broken else "Every chain is whole.")
@@ -73,7 +74,7 @@ class Command(BaseCommand):
             yield link
 
     def _adopt(self, *, quietly: bool) -> None:
-        adopted, refused = audit_heads.adopt(now=timezone.now())
+        adopted, refused = heads.adopt(now=timezone.now())
         if not quietly:
             self.stdout.write(f"Adopted the heads of {len(adopted)} streams.")
             for stream in refused:
@@ -81,13 +82,13 @@ class Command(BaseCommand):
 
 
 def _is_known(stream: str) -> bool:
-    return stream in (audit.STAFF, audit.SYSTEM) or audit_heads.is_known(stream)
+    return stream in (audit.STAFF, audit.SYSTEM) or heads.is_known(stream)
 
 
 def _verified(file: Path) -> Iterator[audit.BrokenLink]:
     try:
         with file.open(encoding="utf-8") as lines:
-            yield from audit_archive.verify_file(lines)
+            yield from archive.verify_file(lines)
     except (OSError, UnicodeDecodeError) as error:
         raise CommandError(f"{file} cannot be read: {error}", returncode=_UNUSABLE) from error
 
@@ -100,6 +101,6 @@ def _as_json(broken: list[audit.BrokenLink], *, of_database: bool) -> str:
         ],
     }
     if of_database:
-        standing = audit_heads.standing()
+        standing = heads.standing()
         told |= {"streams": standing.streams, "digest": standing.digest, "links": AuditEvent.objects.count()}
     return json.dumps(told, indent=2)

@@ -1,0 +1,1 @@
+"""What billing.usage is made of: one use or many, what is well-formed, and which purchase pays."""

@@ -1,0 +1,1 @@
+"""What billing.submission is made of: calls packed, paced and made, and what AWS said of each record."""
