@@ -11,7 +11,7 @@ class BillingConfig(AppConfig):
 
     def ready(self) -> None:
         # Imported here because models cannot be imported before the apps are loaded.
-        from billing import groups, triggers
+        from billing import checks, groups, triggers  # noqa: F401
         from billing.onboarding import visitors  # noqa: F401
         from billing.trail import catalog, people, staff
 

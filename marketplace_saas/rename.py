@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import keyword
 import re
+import shutil
 import subprocess
 import sys
 from argparse import ArgumentParser
@@ -58,7 +59,7 @@ def main(arguments: Sequence[str]) -> int:
     except Refused as refused:
         print(f"make rename: {refused}", file=sys.stderr)
         return 2
-    print(f"{TEMPLATE} is now {name}, sold as {title}: {changed} files changed. Look with `git diff`, then")
+    print(f"{TEMPLATE} is now {name}, sold as {title}: {changed} files changed. Look with `git diff HEAD`, then")
     print("run `make lint` and `make test`, and commit. docs/getting-started.md goes on from here.")
     return 0
 
@@ -76,10 +77,15 @@ def check_name(name: str) -> None:
         raise Refused(f"{name!r} is a word of Python's own")
     if name in sys.stdlib_module_names:
         raise Refused(f"{name!r} is a module of Python's standard library")
-    if any(path.stem.lower() == name for path in ROOT.iterdir()):
+    if any(path.stem.lower() == name for path in ROOT.iterdir() if not _is_left_over(path)):
         raise Refused(f"{name!r} is here already: {ROOT / name}")
     if name in TAKEN_LABELS or find_spec(name) is not None:
         raise Refused(f"{name!r} is a package that this project uses")
+
+
+def _is_left_over(path: Path) -> bool:
+    """What Python compiled of a package that git took away: `git rm` leaves its folder there."""
+    return path.is_dir() and all(file.suffix == ".pyc" for file in path.rglob("*") if not file.is_dir())
 
 
 def check_title(title: str) -> None:
@@ -101,7 +107,11 @@ def _check_tree(*, is_forced: bool) -> None:
 def rename(name: str, title: str) -> int:
     """Change every text, then move the package. Returns how many files were changed."""
     changed = sum(_rewrite(path, name=name, title=title) for path in _files())
+    if (ROOT / name).exists():
+        shutil.rmtree(ROOT / name)  # see _is_left_over
     PACKAGE.rename(ROOT / name)
+    # Git must know the new folder: `git commit --all` leaves out what it does not.
+    _git("add", "--all", "--", TEMPLATE, name)
     return changed
 
 
