@@ -6,6 +6,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import ProtectedError
 
 from billing.models import Dimension, Product
 
@@ -20,6 +21,33 @@ def load(catalog: Any) -> list[Product]:
     if not isinstance(catalog, dict) or "products" not in catalog:
         raise CatalogError('The file is not an object with a list of "products".')
     return [_load_product(entry, where) for where, entry in _parts(catalog, "products", "", named_by="code")]
+
+
+@transaction.atomic
+def prune(catalog: Any) -> list[str]:
+    """Remove what ``catalog``, which was loaded, no longer lists. Returns what was removed.
+
+    A product that anybody ever bought stays, and all its dimensions with it.
+    """
+    listed = {
+        entry["code"]: {part["key"] for part in entry.get("dimensions", [])} for entry in catalog["products"]
+    }
+    removed: list[str] = []
+    for product in Product.objects.filter(agreements=None).order_by("code"):
+        # Those that draw on others go before them.
+        unlisted = product.dimensions.exclude(key__in=listed.get(product.code, ())).order_by("-kind", "key")
+        rows: list[Product | Dimension] = [*unlisted]
+        if product.code not in listed:
+            rows.append(product)
+        names = [f"{product.code}: {row.key}" if isinstance(row, Dimension) else row.code for row in rows]
+        try:
+            with transaction.atomic():
+                for row in rows:
+                    row.delete()
+        except ProtectedError:  # AWS's usage reports tell of it
+            continue
+        removed += names
+    return removed
 
 
 def _load_product(entry: dict[str, Any], where: str) -> Product:

@@ -59,7 +59,9 @@ def main(arguments: Sequence[str]) -> int:
     except Refused as refused:
         print(f"make rename: {refused}", file=sys.stderr)
         return 2
-    print(f"{TEMPLATE} is now {name}, sold as {title}: {changed} files changed. Look with `git diff HEAD`, then")
+    print(
+        f"{TEMPLATE} is now {name}, sold as {title}: {changed} files changed. Look with `git diff HEAD`, then"
+    )
     print("run `make lint` and `make test`, and commit. docs/getting-started.md goes on from here.")
     return 0
 

@@ -18,10 +18,17 @@ _LOAD = "Run manage.py load_catalog."
 _WRONG_NAME = "InvalidUsageDimensionException"
 
 
+# Of each product of the catalog, by its code: its dimensions' names and kinds.
+Listed = dict[str, set[tuple[str, str]]]
+
+
 def look(patient: Patient) -> Iterator[Finding]:
     products = list(Product.objects.prefetch_related("dimensions").order_by("pk"))
-    yield from _catalog(products)
-    yield from _features(products)
+    ours = {product.code: {(one.key, one.kind) for one in product.dimensions.all()} for product in products}
+    listed = _listed()
+    yield _catalog(listed, ours)
+    # What the file says is what is sold: rows of what it no longer lists stay, and nobody can buy them.
+    yield from _features(ours if isinstance(listed, str) else listed)
     for product in products:
         if patient.identity is None:
             yield open_question(f"product {product.code}", f"Product {product.code}: AWS was not asked")
@@ -30,48 +37,51 @@ def look(patient: Patient) -> Iterator[Finding]:
         yield from _metered(product, patient)
 
 
-def _catalog(products: list[Product]) -> Iterator[Finding]:
-    path = settings.MARKETPLACE_CATALOG
+def _listed() -> Listed | str:
+    """What the catalog's file lists, or what is wrong with it."""
     try:
-        entries: list[dict[str, Any]] = json.loads(path.read_text())["products"]
-        listed = {
+        entries: list[dict[str, Any]] = json.loads(settings.MARKETPLACE_CATALOG.read_text())["products"]
+        return {
             entry["code"]: {(part["key"], part["kind"]) for part in entry.get("dimensions", [])}
             for entry in entries
         }
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        yield bad(
+        return type(error).__name__
+
+
+def _catalog(listed: Listed | str, ours: Listed) -> Finding:
+    path = settings.MARKETPLACE_CATALOG
+    if isinstance(listed, str):
+        return bad(
             "catalog",
             f"The catalog {path} cannot be read",
-            cause=type(error).__name__,
+            cause=listed,
             fix="Correct MARKETPLACE_CATALOG, or the file.",
         )
-        return
-    ours = {product.code: {(one.key, one.kind) for one in product.dimensions.all()} for product in products}
     missing = [code for code, dimensions in listed.items() if dimensions - ours.get(code, set())]
     missing += [code for code in listed if code not in ours]
     gone = [code for code, dimensions in ours.items() if dimensions - listed.get(code, set())]
+    gone += [code for code in ours if code not in listed]
     if missing:
         names = ", ".join(sorted(set(missing)))
-        yield bad("catalog", f"The catalog has changed since it was loaded: {names}", fix=_LOAD)
-    elif not products:
-        yield bad("catalog", "The catalog lists no product", fix=f"Describe your listing in {path}. {_LOAD}")
-    elif gone:
-        yield open_question(
+        return bad("catalog", f"The catalog has changed since it was loaded: {names}", fix=_LOAD)
+    if not ours:
+        return bad("catalog", "The catalog lists no product", fix=f"Describe your listing in {path}. {_LOAD}")
+    if gone:
+        return open_question(
             "catalog",
-            f"The catalog no longer lists all that was loaded: {', '.join(sorted(gone))}",
-            fix="Nothing, if those were withdrawn: what was sold stays known.",
+            f"The catalog no longer lists all that was loaded: {', '.join(sorted(set(gone)))}",
+            fix="manage.py load_catalog --prune removes what nobody ever had; what was sold stays known.",
         )
-    else:
-        yield good("catalog", f"The catalog is loaded: {', '.join(ours)}")
+    return good("catalog", f"The catalog is loaded: {', '.join(ours)}")
 
 
-def _features(products: list[Product]) -> Iterator[Finding]:
-    codes = {product.code for product in products}
-    keys = {one.key for product in products for one in product.dimensions.all()}
+def _features(listed: Listed) -> Iterator[Finding]:
+    keys = {key for dimensions in listed.values() for key, _kind in dimensions}
     for name, feature in settings.FEATURES.items():
         dimensions = [*feature.get("dimensions", ()), *filter(None, [feature.get("quota")])]
         unknown = [key for key in dimensions if key not in keys]
-        unknown += [code for code in feature.get("products", ()) if code not in codes]
+        unknown += [code for code in feature.get("products", ()) if code not in listed]
         if unknown:
             yield bad(
                 f"feature {name}",
@@ -81,6 +91,22 @@ def _features(products: list[Product]) -> Iterator[Finding]:
             )
         else:
             yield good(f"feature {name}", f"Feature {name}: everything that grants it is listed")
+    for code, sold in listed.items() if settings.FEATURES else ():
+        if not _opens_something(code, sold):
+            yield bad(
+                f"features of {code}",
+                f"Who buys {code} finds every feature closed",
+                cause="No entry of FEATURES names the product or a dimension that is bought ahead.",
+                fix="Add the product code to `products` of a feature in the settings, or a dimension of it.",
+            )
+
+
+def _opens_something(code: str, sold: set[tuple[str, str]]) -> bool:
+    entitled = {key for key, kind in sold if kind == Dimension.Kind.ENTITLED}
+    return any(
+        code in feature.get("products", ()) or not entitled.isdisjoint(feature.get("dimensions", ()))
+        for feature in settings.FEATURES.values()
+    )
 
 
 def _at_aws(product: Product, patient: Patient) -> Iterator[Finding]:

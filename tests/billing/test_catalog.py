@@ -11,16 +11,17 @@ from django.conf import settings
 from django.core.management import CommandError, call_command
 
 from billing.models import Dimension, Product
+from tests.billing.ledger import make_agreement
 
 CATALOG = json.loads(settings.MARKETPLACE_CATALOG.read_text())
 ROWS = ("product__code", "key", "label", "unit", "kind", "included_by__key", "allowance_period")
 
 
-def load(tmp_path, catalog) -> str:
+def load(tmp_path, catalog, *options) -> str:
     file = tmp_path / "catalog.json"
     file.write_bytes(catalog if isinstance(catalog, bytes) else json.dumps(catalog).encode())
     out = StringIO()
-    call_command("load_catalog", str(file), stdout=out)
+    call_command("load_catalog", str(file), *options, stdout=out)
     return out.getvalue()
 
 
@@ -51,6 +52,28 @@ def test_the_projects_own_catalog_is_sound():
     call_command("load_catalog", str(settings.BASE_DIR / "marketplace_saas/catalog.json"), stdout=StringIO())
 
     assert Product.objects.exists()
+
+
+@pytest.mark.django_db
+def test_what_is_no_longer_listed_goes_if_nobody_ever_had_it(tmp_path, acme):
+    load(tmp_path, CATALOG)
+    catalog = deepcopy(CATALOG)
+    catalog["products"] = catalog["products"][:1]
+    catalog["products"][0]["dimensions"] = catalog["products"][0]["dimensions"][:1]
+    flex = catalog["products"][0]["code"]
+    sold, unsold = sorted(entry["code"] for entry in CATALOG["products"] if entry["code"] != flex)[:2]
+    agreement = make_agreement({each.code: each for each in Product.objects.all()}, acme, sold)
+    before = Product.objects.count()
+    load(tmp_path, catalog)
+    assert Product.objects.count() == before, "Only --prune removes."
+
+    told = load(tmp_path, catalog, "--prune")
+    assert set(Product.objects.values_list("code", flat=True)) == {flex, sold}
+    assert f"removed {unsold}\n" in told
+    assert f"removed {sold}\n" not in told
+    assert f"removed {flex}: pages\n" in told
+    agreement.refresh_from_db()
+    assert "removed" not in load(tmp_path, catalog, "--prune")
 
 
 @pytest.mark.django_db

@@ -288,7 +288,9 @@ def test_a_catalog_that_changed_since(in_order, examine, settings, tmp_path):
     assert "reports-flex" in the_failure(examine(), "catalog").text
     catalog["products"].pop(0)
     settings.MARKETPLACE_CATALOG.write_text(json.dumps(catalog))
-    assert one(examine(), "catalog").verdict is Verdict.NOT_CHECKED
+    found = one(examine(), "catalog")
+    assert found.verdict is Verdict.NOT_CHECKED
+    assert "--prune" in found.fix
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"products": [{}]}', '{"products": [1]}'])
@@ -302,6 +304,23 @@ def test_a_feature_that_no_listing_grants(in_order, examine, settings):
     settings.FEATURES = {**settings.FEATURES, "exports": {"dimensions": ["Exports"], "products": ["none"]}}
     found = the_failure(examine(), "feature exports")
     assert "Exports, none" in found.text
+
+
+def test_a_catalog_with_the_codes_of_aws_beside_features_with_those_of_the_template(
+    in_order, examine, settings, tmp_path
+):
+    text = settings.MARKETPLACE_CATALOG.read_text()
+    new = {"reports-payg": "4dk2example", "prod-acmepayg00001": "prod-4dk2example"}
+    for before, after in new.items():
+        assert before in text
+        text = text.replace(f'"{before}"', f'"{after}"')
+    settings.MARKETPLACE_CATALOG = tmp_path / "catalog.json"
+    settings.MARKETPLACE_CATALOG.write_text(text)
+    call_command("load_catalog", stdout=StringIO())
+    found = examine()
+    assert "reports-payg" in one(found, "feature reports").text
+    assert "4dk2example" in one(found, "features of 4dk2example").text
+    assert "features of reports-flex" not in {each.check for each in found}
 
 
 def test_a_product_code_that_aws_does_not_know(in_order, examine, aws):

@@ -1,4 +1,4 @@
-"""`manage.py load_catalog [FILE]`: make the database know the listing's products and dimensions."""
+"""`manage.py load_catalog [FILE] [--prune]`: make the database know the listing's products and dimensions."""
 
 import json
 from pathlib import Path
@@ -15,11 +15,17 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", nargs="?", default=settings.MARKETPLACE_CATALOG, type=Path)
+        parser.add_argument(
+            "--prune", action="store_true", help="Remove what the file does not list, if nobody ever had it."
+        )
 
-    def handle(self, *args: Any, file: Path, **options: Any) -> None:
+    def handle(self, *args: Any, file: Path, prune: bool, **options: Any) -> None:
         try:
-            products = catalog.load(json.loads(file.read_text(encoding="utf-8")))
+            listed = json.loads(file.read_text(encoding="utf-8"))
+            products = catalog.load(listed)
         except (OSError, ValueError, RecursionError, catalog.CatalogError) as error:
             raise CommandError(f"{file}: {error}") from error
         for product in products:
             self.stdout.write(f"{product.code}: {product.dimensions.count()} dimensions")
+        for removed in catalog.prune(listed) if prune else []:
+            self.stdout.write(f"removed {removed}")
