@@ -79,12 +79,14 @@ clean:  ## remove what these commands made, but not .run/ and .env
 .env:
 	cp .env.example .env
 
-.venv/runtime: requirements.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "$(PYTHON) is %d.%d: this needs CPython 3.11 or newer. Say which, as in: make demo PYTHON=python3.12" % sys.version_info[:2])'
+	$(PYTHON) -m venv .venv
+
+.venv/runtime: requirements.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.txt
 	touch $@
 
-.venv/dev: requirements-dev.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+.venv/dev: requirements-dev.txt | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements-dev.txt
 	touch $@ .venv/runtime

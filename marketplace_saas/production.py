@@ -1,6 +1,7 @@
 """What production must not run with. Called once, at the end of the settings."""
 
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -9,6 +10,8 @@ from django.http.request import validate_host
 
 # Good enough on a laptop, known to everyone, refused in production.
 DEVELOPMENT_SECRET = "insecure-development-secret-refused-when-debug-is-off"
+# The example seller's, whom nobody reads.
+EXAMPLE_SUPPORT_EMAIL = "support@acme.example"
 _LEAST_SECRET = 50
 _LEAST_TOKEN = 20
 _LEAST_CHARACTERS = 10  # different ones: Django itself warns below five
@@ -22,6 +25,18 @@ _SIMULATED_SERVICES = (
     "AWS_ENDPOINT_URL_STS",
     "AWS_ENDPOINT_URL_EVENTBRIDGE",
 )
+
+
+@contextmanager
+def explained(name: str) -> Iterator[None]:
+    """What goes wrong with an address of ``name`` says what to do, and nothing of the password in it."""
+    try:
+        yield
+    except ValueError:
+        raise ImproperlyConfigured(
+            f"{name} cannot be read. Percent-encode what is special in an address where it stands in the user"
+            " or the password: / is %2F, # is %23, ? is %3F, @ is %40, : is %3A, % is %25."
+        ) from None
 
 
 def refuse_unsafe(settings: dict[str, Any]) -> None:
@@ -47,6 +62,9 @@ def _problems(settings: Mapping[str, Any]) -> Iterator[str]:
     yield from _hosts(settings)
     if not settings["ADMINS"]:
         yield "ADMIN_EMAILS is missing: alarms must reach a person"
+    for name in ("SUPPORT_EMAIL", "DEFAULT_FROM_EMAIL"):
+        if "@" not in settings[name] or EXAMPLE_SUPPORT_EMAIL in settings[name]:
+            yield f"{name} is missing or the example's: buyers write to it, mail servers look at the sender"
     yield from _services(settings)
     yield from _aws(settings)
 

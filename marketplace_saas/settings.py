@@ -45,7 +45,7 @@ DATA_DIR = BASE_DIR / env.str("DATA_DIR", default=".run")
 
 # --- Who the seller is -----------------------------------------------------------------------------------
 SITE_NAME = env.str("SITE_NAME", default="Acme Reports")
-SUPPORT_EMAIL = env.str("SUPPORT_EMAIL", default="support@acme.example")
+SUPPORT_EMAIL = env.str("SUPPORT_EMAIL", default=production.EXAMPLE_SUPPORT_EMAIL)
 MARKETPLACE_LISTING_URL = env.str(
     "MARKETPLACE_LISTING_URL", default="https://aws.amazon.com/marketplace/search/results?searchTerms=saas"
 )
@@ -96,7 +96,7 @@ ONBOARDING_FORM = "billing.forms.ClaimForm"
 MARKETPLACE: dict[str, Any] = {
     # Usage of one license-hour must always go to the same Region, or AWS bills it once per Region.
     "metering_region": env.str("MARKETPLACE_METERING_REGION", default="us-east-1"),
-    # A role in the account that published the product, when the app runs in another one.
+    # The role of deploy/aws/marketplace.yaml, in whichever account the app runs.
     "role_arn": env.str("MARKETPLACE_ROLE_ARN", default="") or None,
     "role_external_id": env.str("MARKETPLACE_ROLE_EXTERNAL_ID", default="") or None,
     "describe_agreements": env.bool("MARKETPLACE_DESCRIBE_AGREEMENTS", default=False),
@@ -199,7 +199,8 @@ if DEBUG:
     for _folder in ("mail", "broker/messages", "broker/control"):
         (DATA_DIR / _folder).mkdir(parents=True, exist_ok=True)
 
-DATABASES = {"default": env.db("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}")}
+with production.explained("DATABASE_URL"):
+    DATABASES = {"default": env.db("DATABASE_URL", default=f"sqlite:///{DATA_DIR / 'db.sqlite3'}")}
 if DATABASES["default"]["ENGINE"] == "django.db.backends.sqlite3":
     # IMMEDIATE: a transaction that will write takes its lock at the start, so that two writers queue
     # instead of failing half way. WAL: readers never wait for the writer.
@@ -369,7 +370,8 @@ if DEBUG and not env.str("EMAIL_URL", default=""):
     EMAIL_BACKEND = "django.core.mail.backends.filebased.EmailBackend"
     EMAIL_FILE_PATH = DATA_DIR / "mail"
 else:
-    vars().update(env.email("EMAIL_URL", default="consolemail://"))
+    with production.explained("EMAIL_URL"):
+        vars().update(env.email("EMAIL_URL", default="consolemail://"))
 
 # --- Language and time: stored in UTC, always -------------------------------------------------------------
 LANGUAGE_CODE = "en"
@@ -404,7 +406,11 @@ SESSION_COOKIE_SAMESITE = "Lax"
 CSRF_COOKIE_HTTPONLY = True
 SECURE_SSL_REDIRECT = env.bool("SECURE_SSL_REDIRECT", default=_https)
 SECURE_HSTS_SECONDS = env.int("SECURE_HSTS_SECONDS", default=31_536_000 if _https else 0)
-SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = _https
+# Also for every host below that of SITE_URL, whoever serves it; then for browsers' own lists, too.
+SECURE_HSTS_INCLUDE_SUBDOMAINS = env.bool("SECURE_HSTS_INCLUDE_SUBDOMAINS", default=_https)
+SECURE_HSTS_PRELOAD = SECURE_HSTS_INCLUDE_SUBDOMAINS
+if not SECURE_HSTS_INCLUDE_SUBDOMAINS:
+    SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]  # they ask for what was decided against
 # Asked over plain HTTP from inside: by a load balancer, by the container itself, by Prometheus.
 SECURE_REDIRECT_EXEMPT = ["^healthz$", "^readyz$", "^status$"]
 SECURE_CONTENT_TYPE_NOSNIFF = True

@@ -41,6 +41,7 @@ _IN_WORDS = {
     f"str(BASE_DIR / '{PACKAGE}/catalog.json')": f"`{PACKAGE}/catalog.json`",
     "f\"sqlite:///{DATA_DIR / 'db.sqlite3'}\"": "SQLite in `DATA_DIR`",
     "str(DATA_DIR / 'usage-archive') if DEBUG else ''": "a folder in `DATA_DIR` with `DEBUG`, else none",
+    "production.EXAMPLE_SUPPORT_EMAIL": "one that production refuses",
     "SUPPORT_EMAIL": "`SUPPORT_EMAIL`",
     "_https": "true if `SITE_URL` is https",
     "31536000 if _https else 0": "a year if `SITE_URL` is https",

@@ -27,7 +27,7 @@ from tests.journeys.processes import answers, free_port, running, until
 BIN = Path(sys.executable).parent
 DATABASE = "test_marketplace_saas_containers"
 PROXIED = {"X-Forwarded-Proto": "https", "X-Forwarded-For": "203.0.113.9", "Host": "app.example.com"}
-OURS = ["web", "worker", "beat", "migrate", "simulator"]
+OURS = ["web", "worker", "beat", "events", "migrate", "simulator"]
 
 
 def check(*command: str) -> None:
@@ -77,7 +77,7 @@ def test_everything_starts_after_what_it_needs():
             else:
                 assert how["condition"] == "service_completed_successfully"
                 assert services[needed]["restart"] == "no"
-    for name in ("web", "worker", "beat"):
+    for name in ("web", "worker", "beat", "events"):
         assert set(services[name]["depends_on"]) == {"migrate", "db", "redis"}
 
 
@@ -91,12 +91,26 @@ def test_nothing_is_open_to_other_machines_and_nothing_may_do_more_than_it_must(
         assert services[name]["cap_drop"] == ["ALL"]
         assert services[name]["security_opt"] == ["no-new-privileges:true"]
     assert services["simulator"]["profiles"] == ["simulator"]
+    assert services["events"]["profiles"] == ["events"]  # without a queue there is nothing to hear
 
 
 def test_the_platform_waits_longer_than_the_processes_take_to_stop():
     services = images.compose()["services"]
     assert int(services["web"]["stop_grace_period"].removesuffix("s")) > serving.graceful_timeout
     assert int(services["worker"]["stop_grace_period"].removesuffix("s")) >= 30
+
+
+def test_without_containers_the_same_commands_run():
+    services = images.compose()["services"]
+    commands = {name: images.command(name, {}) for name in ("worker", "beat", "events")}
+    commands["web"] = images.instruction(images.stages()[1], "CMD").words
+    for name, command in commands.items():
+        (unit,) = (images.ROOT / "deploy/systemd").glob(f"*-{name}.service")
+        (line,) = re.findall(r"^ExecStart=\S+/\.venv/bin/(.+)$", unit.read_text(), re.MULTILINE)
+        # Its name on a network of containers is all that a worker there has more.
+        assert line.split() == [word for word in command if not word.startswith("--hostname")]
+        (patience,) = re.findall(r"^TimeoutStopSec=(\d+)$", unit.read_text(), re.MULTILINE)
+        assert int(patience) >= int(services[name].get("stop_grace_period", "10s").removesuffix("s"))
 
 
 def test_every_variable_of_the_env_files_is_known():
@@ -106,6 +120,12 @@ def test_every_variable_of_the_env_files_is_known():
         assert set(images.env_file(name)) - known - composes == set(), name
     trial = images.env_file("deploy/simulator.env")
     assert trial["APP_ENV_FILE"] == "deploy/simulator.env"
+
+
+def test_the_trial_asks_nothing_of_the_real_aws():
+    laptop, trial = images.env_file(".env.example"), images.env_file("deploy/simulator.env")
+    simulated = {name for name in laptop if name.startswith("AWS_")}
+    assert {name for name in trial if name.startswith("AWS_")} == simulated
 
 
 # --- The commands, in the image's layout -------------------------------------------------------------------
@@ -210,6 +230,7 @@ def test_production_runs_by_the_commands_of_the_image(image, tmp_path, database_
         "AUDIT_KEY": "fedcba9876543210" * 4,
         "STATUS_TOKEN": "a token of alarms 0123456789",
         "ADMIN_EMAILS": "ops@example.com",
+        "SUPPORT_EMAIL": "help@example.com",
         "DATABASE_URL": database_url,
         "REDIS_URL": redis_url,
         "PORT": str(free_port()),
@@ -280,3 +301,7 @@ def test_the_trial_runs_with_the_simulator(image, tmp_path, database_url, redis_
             (style,) = set(re.findall(r'href="(/static/site\.css)"', page.text))
             assert answers(url + style)
             assert answers(f"{url}/outbox/")
+        with box.start(images.command("events", values), name="events") as listener:
+            until(lambda: "Listening to http" in (tmp_path / "events.log").read_text(), what="the listener")
+            listener.send_signal(signal.SIGTERM)
+            assert listener.wait(timeout=30) == 0

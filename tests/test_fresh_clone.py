@@ -10,13 +10,14 @@ import os
 import pwd
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.documents import copy_of_the_project, git
+from tests.documents import ROOT, copy_of_the_project, git
 from tests.journeys.processes import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -88,3 +89,19 @@ def _a_python_that_they_can_run(newcomer: Newcomer) -> str:
     except AssertionError:
         return str(Path(os.path.realpath("/proc/self/exe")))
     return "python3"
+
+
+def test_a_python_that_is_too_old_is_named_before_anything_is_made(tmp_path):
+    old = tmp_path / "old"
+    old.write_text(f'#!/bin/sh\nexec {sys.executable} -c "import sys; sys.version_info = (3, 9, 2); $2"\n')
+    old.chmod(0o755)
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("requirements.txt", "requirements-dev.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    for target in ("demo", "test"):
+        told = subprocess.run(
+            ["make", target, "PYTHON=./old"], cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert told.returncode != 0
+        assert "./old is 3.9: this needs CPython 3.11 or newer" in told.stderr
+        assert not (tmp_path / ".venv").exists()

@@ -24,6 +24,8 @@ SAFE = {
     "TRUSTED_PROXY_COUNT": 1,
     "ALLOWED_HOSTS": ["app.acme.example"],
     "ADMINS": [("Operators", "ops@acme.example")],
+    "SUPPORT_EMAIL": "help@acme.example",
+    "DEFAULT_FROM_EMAIL": "Acme <help@acme.example>",
     "SITE_URL": "https://app.acme.example",
     "DATABASES": {"default": {"ENGINE": "django.db.backends.postgresql"}},
     "REDIS_URL": "redis://redis:6379/0",
@@ -38,6 +40,7 @@ ENVIRONMENT = {
     "AUDIT_KEY": "another one: " + "0123456789" * 5,
     "ALLOWED_HOSTS": "app.acme.example",
     "ADMIN_EMAILS": "ops@acme.example",
+    "SUPPORT_EMAIL": "help@acme.example",
     "SITE_URL": "https://app.acme.example",
     "DATABASE_URL": "postgres://app@127.0.0.1:1/app",
     "REDIS_URL": "redis://127.0.0.1:1/0",
@@ -85,6 +88,9 @@ def test_safe_values_start():
         ({"ALLOWED_HOSTS": ["*.acme.example"]}, "ALLOWED_HOSTS"),
         ({"ALLOWED_HOSTS": ["other.acme.example"]}, "ALLOWED_HOSTS"),
         ({"ADMINS": []}, "ADMIN_EMAILS"),
+        ({"SUPPORT_EMAIL": ""}, "SUPPORT_EMAIL"),
+        ({"SUPPORT_EMAIL": production.EXAMPLE_SUPPORT_EMAIL}, "SUPPORT_EMAIL"),
+        ({"DEFAULT_FROM_EMAIL": f"Acme <{production.EXAMPLE_SUPPORT_EMAIL}>"}, "DEFAULT_FROM_EMAIL"),
         ({"SITE_URL": "http://app.acme.example"}, "SITE_URL"),
         ({"SITE_URL": "app.acme.example"}, "SITE_URL"),
         (
@@ -172,6 +178,32 @@ def test_no_endpoint_of_the_simulator_is_overlooked(simulator):
             refuse({name: value})
 
 
+@pytest.mark.parametrize(
+    ("name", "special"), [("EMAIL_URL", "/"), ("EMAIL_URL", "#"), ("EMAIL_URL", "?"), ("DATABASE_URL", "/")]
+)
+def test_an_address_that_cannot_be_read_is_named_without_its_password(name, special):
+    scheme = {"EMAIL_URL": "smtp+tls", "DATABASE_URL": "postgres"}[name]
+    started = run(
+        "manage.py",
+        "check",
+        **{**ENVIRONMENT, name: f"{scheme}://user:hunt{special}er2@db.acme.example:5432/x"},
+    )
+    assert started.returncode != 0
+    assert f"{name} cannot be read. Percent-encode" in started.stderr
+    assert "hunt" not in started.stderr
+    assert "er2" not in started.stderr
+
+
+def test_hosts_below_the_sites_own_can_be_left_alone():
+    names = "s.SECURE_HSTS_INCLUDE_SUBDOMAINS, s.SECURE_HSTS_PRELOAD"
+    show = f"from django.conf import settings as s; print({names})"
+    checked = ("manage.py", "check", "--deploy", "--fail-level", "WARNING")
+    assert run("manage.py", "shell", "-v0", "-c", show, **ENVIRONMENT).stdout.strip() == "True True"
+    less = {**ENVIRONMENT, "SECURE_HSTS_INCLUDE_SUBDOMAINS": "false"}
+    assert run("manage.py", "shell", "-v0", "-c", show, **less).stdout.strip() == "False False"
+    assert "W005" not in run(*checked, **less).stderr
+
+
 def test_without_any_value_the_start_is_refused_with_every_problem_at_once():
     started = run("manage.py", "check")
 
@@ -181,6 +213,7 @@ def test_without_any_value_the_start_is_refused_with_every_problem_at_once():
         "AUDIT_KEY",
         "ALLOWED_HOSTS",
         "ADMIN_EMAILS",
+        "SUPPORT_EMAIL",
         "SITE_URL",
         "DATABASE_URL",
         "REDIS_URL",

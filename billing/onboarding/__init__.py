@@ -1,1 +1,1 @@
-"""From arriving to the first day: who the visitor is, whose the AWS account is, and what was bought."""
+"""Around billing.registration: who the visitor is, whose the AWS account, what was bought, what comes next."""

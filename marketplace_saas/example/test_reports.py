@@ -97,7 +97,7 @@ def test_a_form_changed_after_it_was_sent_is_refused(member):
     response = member.post(PAGE, {**first, "pages": 300})
 
     assert response.status_code == 422
-    assert "used before with other content" in text(response)
+    assert "sent before with other content" in text(response)
     assert len(recorded()) == 1
 
 

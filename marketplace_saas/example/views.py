@@ -11,7 +11,7 @@ from django.db import transaction
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
-from django.utils.translation import ngettext
+from django.utils.translation import gettext, ngettext
 
 from accounts.access import TenantRequest, organization_required, workspace
 from accounts.models import Organization
@@ -34,8 +34,14 @@ def reports(request: TenantRequest) -> HttpResponse:
                 key=f"report:{form.cleaned_data['request_key']}",
                 team=form.cleaned_data["team"],
             )
-        except usage.UsageRefused as refused:
-            form.add_error(None, str(refused))
+        except usage.UsageRefused:
+            form.add_error(
+                None,
+                gettext(
+                    "This form was sent before with other content, which was counted. Load the page again to "
+                    "make another report."
+                ),
+            )
         else:
             report = {name: form.cleaned_data[name] for name in ("title", "pages", "team")}
             report["counted"] = _counts_pages(request.membership.organization)
