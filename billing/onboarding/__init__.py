@@ -1,1 +1,1 @@
-"""Around billing.registration: who the visitor is, whose the AWS account, what was bought, what comes next."""
+"""Around billing.registration: who the visitor is, whose the AWS account is, what was bought."""
