@@ -99,21 +99,10 @@ class BotoMarketplace:
 
     def batch_meter_usage(self, lines: Sequence[UsageLine], *, region: str) -> BatchAnswer:
         """Send one batch, once: the ledger retries, byte for byte and to the same Region, not the SDK."""
-        answer = self._call(
-            lambda: self._client("metering", region).batch_meter_usage(**wire.batch_request(lines))
-        )
-        reference_of = wire.matcher(lines)
-        results = [(reference_of(row.get("UsageRecord", {})), row) for row in answer.get("Results", [])]
-        unprocessed = map(reference_of, answer.get("UnprocessedRecords", []))
-        return BatchAnswer(
-            outcomes=tuple(
-                UsageOutcome(reference, row.get("Status", ""), row.get("MeteringRecordId"))
-                for reference, row in results
-                if reference is not None
-            ),
-            unprocessed=tuple(reference for reference in unprocessed if reference is not None),
-            request_id=answer["ResponseMetadata"].get("RequestId", ""),
-        )
+        metering = self._client("metering", region)
+        request = wire.batch_request(lines)
+        answer: BatchAnswer = self._call(lambda: _batch_answer(metering.batch_meter_usage(**request), lines))
+        return answer
 
     def describe_agreement(self, agreement_id: str) -> AgreementDetails | None:
         """Trial, term and renewal chain; None where the seller gave no permission for it."""
@@ -229,10 +218,10 @@ class BotoMarketplace:
             details = error.response.get("Error", {})
             metadata = error.response.get("ResponseMetadata", {})
             raise error_for(
-                str(details.get("Code", "")),
-                str(details.get("Message", "")),
+                _words(details.get("Code")),
+                _words(details.get("Message")),
                 status=metadata.get("HTTPStatusCode", 400),
-                request_id=metadata.get("RequestId", ""),
+                request_id=_words(metadata.get("RequestId")),
             ) from error
         except (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError) as error:
             raise MarketplaceError("NoCredentials", str(error)) from error
@@ -243,6 +232,10 @@ class BotoMarketplace:
         except (BotoCoreError, ResponseParserError) as error:
             # Time-outs and broken connections: AWS may or may not have acted.
             raise MarketplaceUnavailable("NoAnswer", type(error).__name__) from error
+        except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, OSError) as error:
+            # AWS acted, and says so in a form that its own model does not have: boto3 or we trip over it.
+            logger.exception("AWS's answer cannot be read")
+            raise MarketplaceUnavailable("UnreadableAnswer", type(error).__name__) from error
 
 
 @cache
@@ -320,6 +313,28 @@ def _config(
         retries={"mode": "standard", "total_max_attempts": attempts},
         max_pool_connections=20,
     )
+
+
+def _batch_answer(answer: dict[str, Any], lines: Sequence[UsageLine]) -> BatchAnswer:
+    reference_of = wire.matcher(lines)
+    results = [(reference_of(row.get("UsageRecord", {})), row) for row in answer.get("Results", [])]
+    unprocessed = map(reference_of, answer.get("UnprocessedRecords", []))
+    return BatchAnswer(
+        outcomes=tuple(
+            UsageOutcome(
+                reference, _words(row.get("Status", "")), _words(row.get("MeteringRecordId")) or None
+            )
+            for reference, row in results
+            if reference is not None
+        ),
+        unprocessed=tuple(reference for reference in unprocessed if reference is not None),
+        request_id=_words(answer["ResponseMetadata"].get("RequestId", "")),
+    )
+
+
+def _words(given: Any) -> str:
+    """AWS's text as the database can keep it: no NUL, and no half of a surrogate pair."""
+    return "" if given is None else str(given).replace("\x00", "").encode("utf-8", "replace").decode()
 
 
 def _filter(of: EntitlementFilter) -> dict[str, list[str]]:

@@ -100,7 +100,7 @@ MEANINGS: dict[str, Meaning] = {
     "DisabledApiException": Meaning(
         Scope.ACCOUNT,
         "The API is not enabled in this Region.",
-        "Set MARKETPLACE_METERING_REGION to one that is.",
+        "Enable it there. Closed hours keep the Region that MARKETPLACE_METERING_REGION named then.",
     ),
     "AccessDeniedException": Meaning(
         Scope.ACCOUNT,
@@ -148,6 +148,9 @@ MEANINGS |= {
 }
 
 THROTTLED = frozenset({"ThrottlingException", "TooManyRequestsException", "Throttling", "RequestThrottled"})
+# Of the account's refusals, those that say nothing of other Regions, or of other products.
+OF_ONE_REGION = frozenset({"DisabledApiException", "OptInRequired"})
+OF_ONE_PRODUCT = frozenset({"InvalidProductCodeException"})
 # A call that failed so was not looked at: whatever was in it is exactly as before.
 NOT_TAKEN = THROTTLED | {"Unreachable", "NotSent"}
 

@@ -71,8 +71,18 @@ def usage_lines(rows: Iterable[tuple[Any, ...]]) -> Iterator[UsageLine]:
         yield UsageLine(pk, arn, product, account, customer, dimension, at, quantity, parts)
 
 
-def pick(*, now: datetime, token: int, but_regions: Sequence[str], most: Callable[[str], int]) -> list[Batch]:
-    """Batches of the records with the nearest deadlines that may share calls: at most ``most(region)``."""
+def pick(
+    *,
+    now: datetime,
+    token: int,
+    but_regions: Sequence[str],
+    most: Callable[[str], int],
+    but_products: Sequence[str] = (),
+) -> list[Batch]:
+    """Batches of the records with the nearest deadlines that may share calls: at most ``most(region)``.
+
+    ``but_products`` are product codes of legacy purchases; a license has none in its calls.
+    """
     due = (
         MeteringRecord.objects.sendable()
         .filter(Q(next_attempt_at=None) | Q(next_attempt_at__lte=now), submit_by__gt=now)
@@ -80,7 +90,10 @@ def pick(*, now: datetime, token: int, but_regions: Sequence[str], most: Callabl
         .exclude(state=State.IN_DOUBT, claimed_by=token, next_attempt_at=None)
         .order_by("submit_by", "pk")
     )
-    first = due.exclude(wire_region__in=but_regions).values_list(*_ALIKE).first()
+    due = due.exclude(wire_region__in=but_regions)
+    if but_products:
+        due = due.exclude(wire_product_code__in=but_products)
+    first = due.values_list(*_ALIKE).first()
     if first is None:
         return []
     region = first[-1]

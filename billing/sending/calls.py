@@ -5,6 +5,7 @@ Threads touch no database and decide nothing; the one thread that does both take
 
 from __future__ import annotations
 
+import logging
 import queue
 import threading
 import time
@@ -17,6 +18,8 @@ from billing.aws.types import BatchAnswer, Marketplace
 from billing.leases import Held
 from billing.sending.batches import Batch
 from billing.sending.pacing import Pace, Slot
+
+logger = logging.getLogger(__name__)
 
 MOST = 10  # at a time
 _LINGER = 0.05  # seconds: for how long answers gather, until there are ENOUGH to be settled together
@@ -70,7 +73,7 @@ class InFlight:
         if isinstance(answer, MarketplaceError):
             self._refusals.get()
         if not isinstance(answer, BatchAnswer | MarketplaceError):
-            raise answer  # a defect, not AWS: its records stay in doubt
+            raise answer  # the process is to end: its records stay in doubt
         return batch, answer
 
     def stop(self) -> None:
@@ -85,6 +88,11 @@ class InFlight:
         answer: Answer | BaseException
         try:
             answer = self._call(batch, slot)
+        except MarketplaceError as error:
+            answer = error
+        except Exception as error:  # a defect: AWS may have taken the batch, and no other may wait for it
+            logger.exception("Submission %s broke off: its records are in doubt", batch.submission)
+            answer = MarketplaceUnavailable("NoAnswer", type(error).__name__)
         except BaseException as error:  # taken, and raised again, by the other thread
             answer = error
         if isinstance(answer, MarketplaceError):

@@ -177,12 +177,12 @@ def _finish(readings: Sequence[_Reading], *, now: datetime) -> None:
     for reading in readings:
         answer = reading.answer
         if isinstance(answer, BatchAnswer):
-            request_ids[reading.batch.submission] = answer.request_id
+            request_ids[reading.batch.submission] = settling.clipped(answer.request_id)
             continue
         Submission.objects.filter(pk=reading.batch.submission).update(
             finished_at=now,
             outcome=reading.outcome,
-            aws_request_id=answer.request_id,
+            aws_request_id=settling.clipped(answer.request_id),
             error_code=settling.clipped(answer.code),
             error_message=answer.message,
         )

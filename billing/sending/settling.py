@@ -16,6 +16,7 @@ from billing.models import MeteringRecord, Submission, SubmissionLine
 
 State = MeteringRecord.State
 
+_LONGEST_ID = MeteringRecord._meta.get_field("aws_record_id").max_length
 _SETTLED = (State.ACCEPTED, State.CONFLICT, State.PARKED)
 
 
@@ -66,7 +67,9 @@ def settle(settlements: Sequence[Settlement], in_hand: Collection[int], *, token
     others: dict[Verdict, list[int]] = {}
     for settlement in settlements:
         accepted += [
-            (settlement.submission, pk, aws_id) for pk, aws_id in settlement.accepted.items() if pk in in_hand
+            (settlement.submission, pk, clipped_id(aws_id))
+            for pk, aws_id in settlement.accepted.items()
+            if pk in in_hand
         ]
         for verdict, pks in settlement.others.items():
             written = [pk for pk in pks if pk in in_hand]
@@ -89,6 +92,10 @@ def settle(settlements: Sequence[Settlement], in_hand: Collection[int], *, token
 def clipped(words: str) -> str:
     """AWS's words in the column they have: a long one is no reason to lose the answer."""
     return words[:100]
+
+
+def clipped_id(aws_id: str | None) -> str | None:
+    return aws_id[:_LONGEST_ID] if aws_id is not None else None
 
 
 def _accept(accepted: Sequence[tuple[int, int, str | None]], *, token: int, now: datetime) -> None:

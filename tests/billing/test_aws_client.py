@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from dataclasses import replace
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs
 
@@ -15,7 +15,7 @@ import pytest
 from django.utils import timezone
 
 from billing.aws.client import BotoMarketplace, get_marketplace
-from billing.aws.errors import MarketplaceError, MarketplaceUnavailable, Scope
+from billing.aws.errors import NOT_TAKEN, MarketplaceError, MarketplaceUnavailable, Scope
 from billing.aws.types import Allocation, Connection, EntitlementFilter, Marketplace, QueueMessage, UsageLine
 from billing.aws.window import HOUR, hour_of
 
@@ -518,6 +518,46 @@ def test_an_entitlement_that_cannot_be_read_is_an_error_not_a_guess(stub, row):
     with pytest.raises(MarketplaceError) as unreadable:
         BotoMarketplace(Connection()).get_entitlements(ANY)
     assert (unreadable.value.code, unreadable.value.scope) == ("UnreadableAnswer", Scope.UNKNOWN)
+
+
+_HOUR = datetime(2026, 11, 18, 12, tzinfo=UTC)
+_LINE = UsageLine(1, "arn:aws:license-manager::1:license:l-1", None, "1" * 12, None, "pages", _HOUR, "1")
+
+
+def told(**changes):
+    record = {
+        "Timestamp": _HOUR.timestamp(), "Dimension": "pages", "CustomerAWSAccountId": "1" * 12,
+        "LicenseArn": _LINE.license_arn, "Quantity": 1,
+    }  # fmt: skip
+    return {"UsageRecord": {**record, **changes}, "Status": "Success", "MeteringRecordId": "id"}
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"Results": [told(Timestamp=_HOUR.timestamp() * 1000)]},
+        {"Results": [told(Timestamp="yesterday")]},
+        {"Results": [None]},
+        {"Results": "x"},
+        {"Results": [{"UsageRecord": "x"}]},
+        {"Results": [], "UnprocessedRecords": [None]},
+        [],
+    ],
+    ids=str,
+)
+def test_an_answer_to_usage_that_cannot_be_read_is_no_answer(stub, body):
+    """So its records are in doubt, and go out again."""
+    stub.says(body)
+    with pytest.raises(MarketplaceUnavailable) as unreadable:
+        BotoMarketplace(Connection()).batch_meter_usage([_LINE], region="us-east-1")
+    assert unreadable.value.code == "UnreadableAnswer"
+    assert unreadable.value.code not in NOT_TAKEN
+
+
+def test_text_that_no_database_keeps_is_left_out_of_an_answer(stub):
+    stub.says({"Results": [{**told(), "MeteringRecordId": "a\x00b\ud800"}]})
+    answer = BotoMarketplace(Connection()).batch_meter_usage([_LINE], region="us-east-1")
+    assert [outcome.metering_record_id for outcome in answer.outcomes] == ["ab?"]
 
 
 class Bought:

@@ -8,8 +8,8 @@ from datetime import timedelta
 
 import pytest
 
-from billing import submission
-from billing.aws.errors import MEANINGS, Scope, error_for
+from billing import deadlines, submission
+from billing.aws.errors import MEANINGS, MarketplaceUnavailable, Scope, error_for
 from billing.aws.types import BatchAnswer, UsageOutcome
 from billing.aws.window import HOUR
 from billing.models import MeteringRecord, Submission, SubmissionLine
@@ -17,6 +17,7 @@ from billing.sending import outcomes, pacing
 from tests.billing.ledger import NOON, ScriptedAws, make_agreement, make_record, says
 
 NOW = NOON + timedelta(minutes=5)
+LATER = NOW + timedelta(minutes=10)
 State = MeteringRecord.State
 
 
@@ -207,11 +208,83 @@ def test_pauses_grow_and_differ():
     assert len({outcomes.pause(5) for _ in range(10)}) > 1
 
 
-def test_a_defect_of_ours_ends_the_run_and_leaves_the_records_in_doubt(full):
-    with pytest.raises(ZeroDivisionError):
-        submission.submit_due(ScriptedAws(ZeroDivisionError()), now=NOW)
+def test_a_defect_of_ours_is_told_and_leaves_the_records_in_doubt(full, caplog):
+    assert submission.submit_due(ScriptedAws(ZeroDivisionError()), now=NOW) == 0
+    assert "broke off" in caplog.text
     assert set(MeteringRecord.objects.values_list("state", flat=True)) == {State.IN_DOUBT}
-    assert submission.submit_due(ScriptedAws(), now=NOW) == 25
+    assert submission.submit_due(ScriptedAws(), now=LATER) == 25
+
+
+def stumbles_over(poison, how):
+    """AWS, or boto3, or we trip over each call with this record in it."""
+
+    def answer(lines):
+        if any(line.reference == poison.pk for line in lines):
+            raise how
+        return None
+
+    return ScriptedAws(answer)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [ValueError("year 58771 is out of range"), MarketplaceUnavailable("UnreadableAnswer"),
+     error_for("InternalServiceErrorException", "", status=500), MarketplaceUnavailable("NoAnswer")],
+    ids=["a defect", "unreadable", "a fault", "a time-out"],
+)  # fmt: skip
+def test_a_record_over_which_a_call_always_breaks_off_takes_no_neighbour_with_it(catalog, acme, how):
+    agreements = [make_agreement(catalog, acme) for _ in range(10)]
+    records = [make_record(each, NOON - back * HOUR) for each in agreements for back in range(1, 11)]
+    poison = min(records, key=lambda record: (record.submit_by, record.pk))
+    aws = stumbles_over(poison, how)
+    for number in range(12):
+        submission.submit_due(aws, now=NOW + number * timedelta(minutes=5))
+    found = MeteringRecord.objects.exclude(state=State.ACCEPTED)
+    assert [(record.pk, record.state) for record in found] == [(poison.pk, State.IN_DOUBT)]
+    deadlines.expire(now=NOW + 25 * HOUR)
+    poison.refresh_from_db()
+    assert poison.state == State.EXPIRED
+
+
+@pytest.mark.parametrize("status", ["Success", "CustomerNotSubscribed"])
+@pytest.mark.parametrize("length", [256, 5000])
+def test_longer_words_of_aws_than_there_is_room_for_are_cut(full, length, status):
+    def answer(lines):
+        told = says(status, lines)
+        outcomes = [replace(each, metering_record_id="x" * length) for each in told.outcomes]
+        return replace(told, outcomes=tuple(outcomes), request_id="r" * length)
+
+    submission.submit_due(ScriptedAws(answer), now=NOW)
+    assert not MeteringRecord.objects.filter(state=State.IN_DOUBT).exists()
+    assert Submission.objects.get().aws_request_id == "r" * 100
+    if status == "Success":
+        assert set(MeteringRecord.objects.values_list("aws_record_id", flat=True)) == {"x" * 255}
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db
+def test_an_answer_that_the_database_refuses_is_as_good_as_none(catalog, acme, caplog):
+    agreements = [make_agreement(catalog, acme) for _ in range(10)]
+    for each in agreements:
+        for back in range(1, 11):
+            make_record(each, NOON - back * HOUR)
+    bad = []
+
+    def answer(lines):
+        told = says("Success", lines)
+        bad.append(lines) if not bad else None
+        if lines != bad[0]:
+            return told
+        return replace(
+            told, outcomes=tuple(replace(each, metering_record_id="\x00") for each in told.outcomes)
+        )
+
+    assert submission.submit_due(ScriptedAws(answer), now=NOW) == 75
+    assert "cannot be stored" in caplog.text
+    left = MeteringRecord.objects.exclude(state=State.ACCEPTED)
+    assert {record.state for record in left} == {State.IN_DOUBT}
+    assert {record.pk for record in left} == {line.reference for line in bad[0]}
+    assert all(record.next_attempt_at is not None for record in left)
 
 
 def test_an_answer_about_nothing_that_was_sent_changes_nothing(full):

@@ -15,7 +15,7 @@ from django.db import connections
 from django.db.models.functions import Now
 
 from billing import audit, crashpoints, leases, submission
-from billing.aws.errors import error_for
+from billing.aws.errors import MarketplaceUnavailable, Scope, error_for
 from billing.aws.types import BatchAnswer
 from billing.aws.window import HOUR
 from billing.models import (
@@ -250,14 +250,74 @@ def test_a_record_that_the_answer_does_not_name_is_in_doubt(local):
     assert lines_of(unnamed) == [""]
 
 
-def test_three_failures_in_a_row_end_the_run(local):
-    for number in range(5):
-        make_record(local, NOON - (1 + number) * HOUR, wire_region=f"region-{number}")
+def test_three_failures_in_a_row_end_the_run(catalog, acme):
+    for _ in range(6):
+        agreement = make_agreement(catalog, acme)
+        for hour in hours(23):
+            make_record(agreement, hour)
     down = ScriptedAws(error_for("InternalServiceErrorException", "", status=500))
     assert submission.submit_due(down, now=NOW) == 0
     assert len(down.batches) == 3
+
+
+DEAD = "eu-central-2"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        error_for("DisabledApiException", ""),
+        error_for("OptInRequired", ""),
+        MarketplaceUnavailable("Unreachable"),
+        error_for("InternalServiceErrorException", "", status=500),
+    ],
+    ids=lambda error: error.code,
+)
+def test_what_is_wrong_in_one_region_keeps_no_other_back(catalog, acme, error, caplog):
+    for region, hour in ((DEAD, NOON - 2 * HOUR), ("us-east-1", NOON - HOUR)):
+        for _ in range(100):
+            make_record(make_agreement(catalog, acme), hour, wire_region=region)
+    asked = []
+
+    class HalfDead(ScriptedAws):
+        def batch_meter_usage(self, lines, *, region):
+            asked.append(region)
+            if region == DEAD:
+                raise error
+            return super().batch_meter_usage(lines, region=region)
+
+    assert submission.submit_due(HalfDead(), now=NOW) == 100
+    assert asked.count(DEAD) <= 3, "Those behind the first are as hopeless."
+    left = MeteringRecord.objects.exclude(state=State.ACCEPTED)
+    assert set(left.values_list("wire_region", flat=True)) == {DEAD}
+    assert left.count() == 100
+    assert ("Metering stopped: " in caplog.text) == (error.scope is Scope.ACCOUNT)
+
+
+def test_a_product_code_that_is_not_ours_keeps_no_other_product_back(catalog, acme, caplog):
+    for hour in hours(20):
+        for _ in range(5):
+            make_record(make_agreement(catalog, acme, "reports-classic"), hour - HOUR)
+    for _ in range(50):
+        make_record(make_agreement(catalog, acme), NOON - HOUR)
+
+    def answer(lines):
+        return error_for("InvalidProductCodeException", "") if lines[0].product_code else None
+
+    aws = ScriptedAws(answer)
+    assert submission.submit_due(aws, now=NOW) == 50
+    assert len([lines for _, lines in aws.batches if lines[0].product_code]) <= 3
+    assert caplog.text.count("Metering stopped: InvalidProductCodeException") == 1
+    assert set(MeteringRecord.objects.exclude(wire_product_code=None).values_list("state", flat=True)) == {
+        State.DUE
+    }
+
+
+def test_a_throttled_call_and_an_answered_one_take_turns(local):
+    for number in range(5):
+        make_record(local, NOON - (1 + number) * HOUR, wire_region=f"region-{number}")
     flaky = ScriptedAws(*[error_for("ThrottlingException", ""), None] * 3)
-    assert submission.submit_due(flaky, now=LATER) == 2
+    assert submission.submit_due(flaky, now=NOW) == 2
     assert len(flaky.batches) == 5
 
 
