@@ -8,6 +8,7 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import ProtectedError
 
+from billing import events
 from billing.models import Dimension, Product
 
 
@@ -20,7 +21,13 @@ def load(catalog: Any) -> list[Product]:
     """Create or update what ``catalog`` lists; nothing is removed. A CatalogError leaves all as it was."""
     if not isinstance(catalog, dict) or "products" not in catalog:
         raise CatalogError('The file is not an object with a list of "products".')
-    return [_load_product(entry, where) for where, entry in _parts(catalog, "products", "", named_by="code")]
+    ids = dict(Product.objects.values_list("code", "product_id"))
+    products = [
+        _load_product(entry, where) for where, entry in _parts(catalog, "products", "", named_by="code")
+    ]
+    if named_anew := [product for product in products if ids.get(product.code) != product.product_id]:
+        events.reopen_foreign(named_anew)
+    return products
 
 
 @transaction.atomic

@@ -130,7 +130,10 @@ def bill_late_usage(agreement: Agreement, event: UsageEvent, now: datetime) -> b
         raise Refused(_("The agreement is over and AWS takes nothing of it any more. Write the usage off."))
     if not identity.can_be_metered(agreement):
         raise Refused(
-            _("AWS has not told the whole license ARN yet. It comes with its next event; try again then.")
+            _(
+                "AWS has not told the whole license ARN or the buyer's account yet. It comes with its next "
+                "event; try again then."
+            )
         )
     return True
 

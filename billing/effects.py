@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from smtplib import SMTPException
 from time import monotonic
 
-from django.db.models import F, QuerySet
+from django.db.models import Case, F, QuerySet, When
 
 from accounts import log_context
 from billing import entitlements, metering, readings, succession
@@ -64,7 +64,9 @@ def run_due(marketplace: Marketplace, *, now: datetime) -> int:
     Mails come last: a mail server that hangs must not keep usage from AWS.
     """
     began = monotonic()
-    due = Effect.objects.filter(state=Effect.State.DUE, due_at__lte=now).order_by("due_at", "pk")
+    # Of those due together, links come last: what DescribeAgreement tells may say which is meant.
+    is_link = Case(When(kind=Effect.Kind.LINK, then=1), default=0)
+    due = Effect.objects.filter(state=Effect.State.DUE, due_at__lte=now).order_by("due_at", is_link, "pk")
     turns = (due.exclude(kind=Effect.Kind.MAIL), due.filter(kind=Effect.Kind.MAIL))
     return sum(_take_turn(turn, marketplace, now=now, began=began) for turn in turns)
 
@@ -74,14 +76,18 @@ def _take_turn(due: QuerySet[Effect], marketplace: Marketplace, *, now: datetime
     # What was looked at is done, or due later than now: the next look finds others.
     while pks := list(due.values_list("pk", flat=True)[:_CHUNK]):
         for pk in pks:
-            until = now + timedelta(seconds=monotonic() - began) + IN_HAND
-            effect = _take_in_hand(pk, now=now, until=until)
+            effect = _take_in_hand(pk, now=now, until=_clock(now, began) + IN_HAND)
             if effect is not None:
                 with log_context.about(agreement=effect.agreement_id):
-                    done += _do_one(effect, marketplace, now=now)
+                    done += _do_one(effect, marketplace, now=now, began=began)
             if monotonic() > ends:
                 return done
     return done
+
+
+def _clock(now: datetime, began: float) -> datetime:
+    """What time it is, on the caller's clock, in a run that ``began`` at ``now``."""
+    return now + timedelta(seconds=monotonic() - began)
 
 
 def _take_in_hand(pk: int, *, now: datetime, until: datetime) -> Effect | None:
@@ -93,10 +99,10 @@ def _take_in_hand(pk: int, *, now: datetime, until: datetime) -> Effect | None:
     ).get(pk=pk)
 
 
-def _do_one(effect: Effect, marketplace: Marketplace, *, now: datetime) -> bool:
+def _do_one(effect: Effect, marketplace: Marketplace, *, now: datetime, began: float) -> bool:
     """Whether it is done with."""
     try:
-        outcome = _do(effect, marketplace, now=now)
+        outcome = _do(effect, marketplace, now=now, began=began)
     except Later as later:
         _wait(effect, str(later), now=now)
     except MarketplaceError as error:
@@ -143,11 +149,11 @@ def _in_hand(effect: Effect) -> QuerySet[Effect]:
     return Effect.objects.filter(pk=effect.pk, state=Effect.State.DUE, due_at=effect.due_at)
 
 
-def _do(effect: Effect, marketplace: Marketplace, *, now: datetime) -> str | Skipped:
+def _do(effect: Effect, marketplace: Marketplace, *, now: datetime, began: float) -> str | Skipped:
     agreement = effect.agreement
     match Effect.Kind(effect.kind):
         case Effect.Kind.SYNC_ENTITLEMENTS:
-            return _sync(effect, marketplace, now=now)
+            return _sync(effect, marketplace, now=now, began=began)
         case Effect.Kind.FLUSH_USAGE:
             closed = metering.close_agreement(agreement.pk, region=marketplace.metering_region, now=now)
             return f"{closed} records made"
@@ -162,15 +168,26 @@ def _do(effect: Effect, marketplace: Marketplace, *, now: datetime) -> str | Ski
             return _mail(effect, now=now)
 
 
-def _sync(effect: Effect, marketplace: Marketplace, *, now: datetime) -> str:
-    applied = entitlements.sync(
-        effect.agreement, marketplace=marketplace, now=now, since=effect.caused_at, because=effect.cause
-    )
-    # What else was announced by then is answered by the same reading.
-    answered = Effect.objects.filter(
+def _sync(effect: Effect, marketplace: Marketplace, *, now: datetime, began: float) -> str:
+    due = Effect.objects.filter(
         agreement=effect.agreement, kind=effect.kind, state=Effect.State.DUE, due_at__lte=now
     )
-    answered.update(state=Effect.State.DONE, done_at=now, error="", outcome=f"read with effect {effect.pk}")
+    # What else is announced by now is answered by the same reading. What comes while AWS is asked is not,
+    # though it may be due by ``now``: whoever applies it may have begun before us.
+    announced = list(due.values_list("pk", flat=True))
+    # The call's own time, not the run's: where a reading that began later was applied instead, that one
+    # began after all these were announced, and answers them too.
+    applied = entitlements.sync(
+        effect.agreement,
+        marketplace=marketplace,
+        now=now,
+        began_at=_clock(now, began),
+        since=effect.caused_at,
+        because=effect.cause,
+    )
+    due.filter(pk__in=announced).update(
+        state=Effect.State.DONE, done_at=now, error="", outcome=f"read with effect {effect.pk}"
+    )
     return "read" if applied else "a later reading was applied before"
 
 
@@ -192,6 +209,10 @@ def _link(effect: Effect, *, now: datetime) -> str | Skipped:
     if unclear is None:
         return "linked"
     if now - effect.caused_at < LOOKED_FOR:
+        # Time may not tell which of several, and AWS takes usage of what ended for an hour only: a person is
+        # asked at once. Not again at each look, though: they may have seen to it.
+        if unclear.several and effect.error != unclear.why:
+            succession.ask(effect.agreement, unclear, now=now)
         raise Later(unclear.why)
     if unclear.several or effect.agreement.is_continued:
         succession.ask(effect.agreement, unclear, now=now)

@@ -33,23 +33,26 @@ def sync(
     *,
     marketplace: Marketplace,
     now: datetime,
+    began_at: datetime | None = None,
     since: datetime | None = None,
     because: str = DRIFT,
 ) -> bool:
     """Read one agreement's entitlements from AWS and bring its timeline up to date.
 
+    ``began_at`` is what time it is, where ``now`` is when a long run began: what follows is due by ``now``.
     ``since`` is when AWS says the change happened (an event's time); a change found without one counts from
-    ``now``. Returns whether the reading was applied: one that began before the last applied one is not.
-    Raises MarketplaceError.
+    when the reading began. Returns whether the reading was applied: one that began before the last applied
+    one is not. Raises MarketplaceError.
     """
     with log_context.about(agreement=agreement.pk):
-        return _sync(agreement, marketplace, began_at=now, since=since, because=because)
+        return _sync(agreement, marketplace, now=now, began_at=began_at or now, since=since, because=because)
 
 
 def _sync(
     agreement: Agreement,
     marketplace: Marketplace,
     *,
+    now: datetime,
     began_at: datetime,
     since: datetime | None,
     because: str,
@@ -60,7 +63,9 @@ def _sync(
         # Something is gone. Before access is taken away, AWS must say so twice.
         rows = _read(agreement, marketplace)
     with transaction.atomic():
-        return apply(customers.lock(agreement.pk), rows, began_at=began_at, since=since, because=because)
+        return apply(
+            customers.lock(agreement.pk), rows, now=now, began_at=began_at, since=since, because=because
+        )
 
 
 def apply(
@@ -68,6 +73,7 @@ def apply(
     rows: Sequence[GrantedEntitlement],
     *,
     began_at: datetime,
+    now: datetime | None = None,
     since: datetime | None = None,
     because: str = DRIFT,
 ) -> bool:
@@ -82,7 +88,8 @@ def apply(
     is_drift = since is None and because == DRIFT
     since = since or began_at
     ended_at = agreement.ended_at
-    _believe(agreement, rows, since=since, began_at=began_at)
+    now = now or began_at
+    _believe(agreement, rows, since=since, now=now, began_at=began_at)
     if is_drift and ended_at is not None and agreement.ended_at is None:
         since = ended_at  # it had not ended: what was bought was in force all the time
     if is_first and agreement.activated_at is not None:
@@ -92,7 +99,15 @@ def apply(
     agreement.entitlements_read_at = began_at
     agreement.save(update_fields=["entitlements_read_at"])
     if changes:
-        _tell(agreement, changes, at=began_at, because=because, is_first=is_first, is_drift=is_drift)
+        _tell(
+            agreement,
+            changes,
+            now=now,
+            at=began_at,
+            because=because,
+            is_first=is_first,
+            is_drift=is_drift,
+        )
         if agreement.ended_at is not None and not agreement.gives_access_at(began_at):
             # It was bought before the end and is read after it, perhaps after access was revoked.
             timeline.close_all(agreement, because=_OVER, now=began_at)
@@ -114,20 +129,29 @@ def revoke(agreement_pk: int, *, now: datetime) -> str:
 
 
 def _believe(
-    agreement: Agreement, rows: Sequence[GrantedEntitlement], *, since: datetime, began_at: datetime
+    agreement: Agreement,
+    rows: Sequence[GrantedEntitlement],
+    *,
+    since: datetime,
+    now: datetime,
+    began_at: datetime,
 ) -> None:
-    """What a reading says of the purchase itself, where no event did."""
+    """What a reading says of the purchase itself, where no event did: as of ``now``.
+
+    Where that was said already of an instant since, by an event or another's reading: as of this reading.
+    """
     if any(timeline.is_in_term(row, began_at) for row in rows):
-        is_new = agreement.status == Status.PENDING and agreement.ended_at is None
-        if is_new or (agreement.was_inferred_to_end and not _is_bought_again(agreement)):
-            readings.entitled(agreement, at=began_at)
+        for at in (now, began_at):
+            is_new = agreement.status == Status.PENDING and agreement.ended_at is None
+            if is_new or (agreement.was_inferred_to_end and not _is_bought_again(agreement)):
+                readings.entitled(agreement, at=at)
     elif agreement.status == Status.ACTIVE and (current := list(agreement.entitlements.current())):
         # The rows stay open for the grace that follows an end: access does not blink if this is a renewal.
         assert agreement.activated_at is not None
         begun = agreement.activated_at + timedelta(microseconds=1)
         # The whole contract ran until the last of it ran out, whatever was announced meanwhile. Where an
         # event since then says that it goes on, AWS's list counts, which was read after that event.
-        for at in (_expired_at(current, began_at) or since, began_at):
+        for at in (_expired_at(current, began_at) or since, now, began_at):
             if agreement.status == Status.ACTIVE:
                 readings.entitlements_gone(agreement, at=max(min(at, began_at), begun), now=began_at)
 
@@ -176,6 +200,7 @@ def _tell(
     agreement: Agreement,
     changes: dict[str, str],
     *,
+    now: datetime,
     at: datetime,
     because: str,
     is_first: bool,
@@ -189,7 +214,7 @@ def _tell(
         logger.warning("Agreement %s: %s: %s", agreement.pk, because, ", ".join(changes))
     debts = list(mails.contract_reminders(agreement))
     if not is_first and agreement.status == Status.ACTIVE:
-        debts.append(mails.changed(at))
+        debts.append(mails.changed(at)._replace(due_at=now))
     owed.owe(agreement, debts)
 
 

@@ -6,7 +6,7 @@ What cannot be parsed is stored as failed; what cannot be applied yet stays and 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from django.db.models import CharField, Model, Q
 
 from accounts import log_context
-from billing import customers, legacy, lifecycle
+from billing import customers, flags, legacy, lifecycle
 from billing.aws.types import QueueMessage
 from billing.inbox.notifications import Notification, Type, Unparsable, parse
 from billing.models import Agreement, MarketplaceCustomer, MarketplaceEvent, Product
@@ -165,7 +165,14 @@ def apply(event_pk: int, *, now: datetime) -> None:
         return
     notification = Notification.from_json(event.payload)
     too_long = _too_long(notification)
-    agreement = None if too_long else _agreement_of(notification, event, now=now)
+    try:
+        agreement = None if too_long else _agreement_of(notification, event, now=now)
+    except customers.Contradicted as error:
+        # Another try cannot help, and to guess would end or bill the wrong purchase.
+        flagged = customers.lock(error.agreement.pk)
+        flags.raise_flag(flagged, error.reason, at=now)
+        _settle(event, State.FAILED, agreement=flagged, error=error.reason)
+        return
     if agreement is not None:
         if notification.type is Type.OTHER:
             _settle(event, State.UNKNOWN, agreement=agreement)
@@ -179,9 +186,9 @@ def apply(event_pk: int, *, now: datetime) -> None:
         _settle(event, State.UNKNOWN)
     elif too_long:
         # Another try cannot help, and a shortened id is somebody else's.
-        error = f"Longer than our column: {', '.join(too_long)}"
-        logger.error("Event %s cannot be applied. %s", event.pk, error)
-        _settle(event, State.FAILED, error=error)
+        reason = f"Longer than our column: {', '.join(too_long)}"
+        logger.error("Event %s cannot be applied. %s", event.pk, reason)
+        _settle(event, State.FAILED, error=reason)
     else:
         _settle(event, State.WAITING)
 
@@ -193,6 +200,18 @@ def _is_foreign(notification: Notification) -> bool:
     if notification.product_id:
         return not Product.objects.filter(product_id=notification.product_id).exists()
     return False
+
+
+def reopen_foreign(products: Collection[Product]) -> None:
+    """Products are in the catalog, or have ids, that they had not: what was foreign is applied when due."""
+    by_code = Q(payload__product_code__in=[product.code for product in products])
+    by_id = Q(
+        payload__product_code__isnull=True,
+        payload__product_id__in=[product.product_id for product in products],
+    )
+    # One that is being applied at this moment does not see the products yet: it is waited for.
+    seen = MarketplaceEvent.objects.filter(state__in=[State.FOREIGN, State.RECEIVED])
+    seen.filter(by_code | by_id).update(state=State.RECEIVED, next_attempt_at=None)
 
 
 def _settle(
@@ -236,19 +255,11 @@ def _agreement_of(notification: Notification, event: MarketplaceEvent, *, now: d
         found = Agreement.objects.filter(license_id=customers.license_id(notification.license_arn)).first()
     if found is None and notification.agreement_id:
         found = Agreement.objects.filter(agreement_id=notification.agreement_id).first()
-    if found is not None and notification.license_arn:
-        # Learn what this event tells and the row lacks: the whole ARN, the agreement's id, the offer.
-        return customers.get_agreement(
-            product=found.product,
-            customer=found.customer,
-            license_arn=notification.license_arn,
-            agreement_id=notification.agreement_id,
-            offer_id=notification.offer_id,
-            now=now,
-            by="aws",
-        )
     if found is not None:
-        return customers.lock(found.pk)
+        locked = customers.lock(found.pk)
+        if not customers.learn_from(locked, notification):
+            raise customers.Contradicted(locked, customers.OTHER_LICENSE)
+        return locked
     product = Product.objects.filter(code=notification.product_code).first()
     if product is None:
         return None

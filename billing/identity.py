@@ -39,7 +39,9 @@ def columns(agreement: Agreement) -> dict[str, str | None]:
 
 def can_be_metered(agreement: Agreement) -> bool:
     """Whether AWS has told all that the agreement's identity needs."""
-    return agreement.identity == Agreement.Identity.LEGACY or agreement.license_arn is not None
+    if agreement.identity == Agreement.Identity.LEGACY:
+        return True
+    return agreement.license_arn is not None and agreement.customer.aws_account_id is not None
 
 
 @transaction.atomic

@@ -16,7 +16,7 @@ from django.db import connection, transaction
 from django.db.models import Q
 
 from accounts.models import User
-from billing import audit, flags, mails, owed, timeline
+from billing import audit, flags, identity, mails, owed, timeline
 from billing.closing import ending
 from billing.fold import State, course_of_sorted
 from billing.inbox.notifications import Notification, Type
@@ -86,8 +86,14 @@ def replay_waiting(agreement: Agreement, *, now: datetime) -> None:
         waiting = list(free.filter(_of(agreement, now), pk__gt=last).order_by("pk")[:_CHUNK])
         if not waiting:
             break
-        last, found = waiting[-1].pk, True
-        _take_what_can_be(waiting, agreement, now=now)
+        last = waiting[-1].pk
+        telling = [event.pk for event in waiting if _tells_more(event, agreement)]
+        if telling:
+            MarketplaceEvent.objects.filter(pk__in=telling).update(state=Inbox.RECEIVED)
+        mine = [event for event in waiting if event.pk not in telling]
+        if mine:
+            found = True
+            _take_what_can_be(mine, agreement, now=now)
     if found:
         bring_up_to_date(agreement, by="aws", now=now)
 
@@ -109,6 +115,16 @@ def _of(agreement: Agreement, now: datetime) -> Q:
             payload__product_code=agreement.product.code,
         )
     return found
+
+
+def _tells_more(event: MarketplaceEvent, agreement: Agreement) -> bool:
+    """Whether it names a license that is not the agreement's, or what metering under it lacks.
+
+    It is received once more: billing.events learns from it first, or flags what cannot be.
+    """
+    if event.license_id is None:
+        return False
+    return event.license_id != agreement.license_id or not identity.can_be_metered(agreement)
 
 
 def _take_what_can_be(waiting: Sequence[MarketplaceEvent], agreement: Agreement, *, now: datetime) -> None:

@@ -7,7 +7,7 @@ happens under the agreements' locks: two closers, or a closer and a cancellation
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
@@ -20,7 +20,7 @@ from accounts import log_context
 from billing import audit, crashpoints, identity
 from billing.aws.window import HOUR, hour_of
 from billing.closing import ending, open_usage, records, taken
-from billing.closing.hours import Closable, Uses, oldest, plan
+from billing.closing.hours import Closable, Uses, oldest, plan, plan_in_place
 from billing.closing.open_usage import explode
 from billing.closing.overage import Allowances
 from billing.models import Agreement, Dimension, MeteringRecord, UsageEvent
@@ -43,6 +43,7 @@ class _Chunk:
     taken: taken.TakenHours
     region: str
     now: datetime
+    in_place: bool
     records: list[MeteringRecord] = field(default_factory=list)
     events: list[list[int]] = field(default_factory=list)  # of each record
 
@@ -69,29 +70,39 @@ def close_agreement(agreement_pk: int, *, region: str, now: datetime) -> int:
     return made
 
 
+def close_in_place(agreement_pks: Iterable[int], *, region: str, now: datetime) -> int:
+    """Close what goes into its own hour, and leave open what would move. Returns how many records were made.
+
+    For a restore: no usage comes late any more, so the last hour of what is over need not settle.
+    """
+    return _close_in_chunks(dict.fromkeys(agreement_pks, 1), region=region, now=now, in_place=True)
+
+
 def _ending() -> Iterator[int]:
     usage = UsageEvent.objects.open().filter(agreement__status=Agreement.Status.ENDING)
     return usage.order_by("agreement_id").values_list("agreement_id", flat=True).distinct().iterator()
 
 
-def _close_in_chunks(waiting: Mapping[int, int], *, region: str, now: datetime) -> int:
+def _close_in_chunks(
+    waiting: Mapping[int, int], *, region: str, now: datetime, in_place: bool = False
+) -> int:
     made = 0
     for chunk in _chunks(waiting):
         try:
-            made += _close(chunk, region=region, now=now)
+            made += _close(chunk, region=region, now=now, in_place=in_place)
         except Exception:  # found again below, one agreement at a time: the others' usage must reach AWS
             logger.warning("Closing %s agreements together failed; closing them one by one", len(chunk))
-            made += _close_one_by_one(chunk, region=region, now=now)
+            made += _close_one_by_one(chunk, region=region, now=now, in_place=in_place)
         crashpoints.reached("closing.committed")
     return made
 
 
-def _close_one_by_one(pks: Sequence[int], *, region: str, now: datetime) -> int:
+def _close_one_by_one(pks: Sequence[int], *, region: str, now: datetime, in_place: bool) -> int:
     made = 0
     for pk in pks:
         with log_context.about(agreement=pk):
             try:
-                made += _close([pk], region=region, now=now)
+                made += _close([pk], region=region, now=now, in_place=in_place)
             except Exception:  # one agreement's trouble must not keep the others' usage from AWS
                 logger.exception("Hours of agreement %s could not be closed", pk)
     return made
@@ -111,7 +122,7 @@ def _chunks(waiting: Mapping[int, int]) -> Iterator[list[int]]:
 
 
 @transaction.atomic
-def _close(pks: Sequence[int], *, region: str, now: datetime) -> int:
+def _close(pks: Sequence[int], *, region: str, now: datetime, in_place: bool = False) -> int:
     """Close the hours of some agreements, whole or not at all."""
     agreements = taken.lock(pks)
     crashpoints.reached("closing.locked")
@@ -125,6 +136,7 @@ def _close(pks: Sequence[int], *, region: str, now: datetime) -> int:
         taken.TakenHours(agreements, since=oldest(now)),
         region,
         now,
+        in_place,
     )
     made: dict[Agreement, dict[str, Any]] = {}
     for pk, of in usage.items():
@@ -134,7 +146,7 @@ def _close(pks: Sequence[int], *, region: str, now: datetime) -> int:
     MeteringRecord.objects.bulk_create(chunk.records)
     crashpoints.reached("closing.recorded")
     open_usage.claim(zip(chunk.records, chunk.events, strict=True))
-    audit.record_each(made, "hours_closed", by="job:close_hours", at=now)
+    audit.record_each(made, "hours_closed", by="command" if in_place else "job:close_hours", at=now)
     crashpoints.reached("closing.claimed")
     return len(chunk.records)
 
@@ -144,14 +156,17 @@ def _can_be_metered(agreement: Agreement, *, now: datetime) -> bool:
         ending.put_outside(agreement, now=now)
         return False
     if not identity.can_be_metered(agreement):
-        logger.error("Agreement %s cannot be metered: AWS has not told its whole license ARN", agreement.pk)
+        logger.error(
+            "Agreement %s cannot be metered: AWS has not told its whole license ARN, or its buyer's account",
+            agreement.pk,
+        )
         return False
     return True
 
 
 def _plan_agreement(chunk: _Chunk, agreement: Agreement, usage: Usage) -> int:
     """Plan the records of one agreement's open usage; returns how many."""
-    final = agreement.ended_at is not None and chunk.now >= ending.settled_at(agreement)
+    final = _is_final(chunk, agreement)
     end = _end_of_closable(agreement, final=final, now=chunk.now)
     wait = chunk.allowances.are_unknown(agreement, before=end)
     if wait and final and chunk.now >= ending.last_call(agreement):
@@ -166,9 +181,10 @@ def _plan_agreement(chunk: _Chunk, agreement: Agreement, usage: Usage) -> int:
                 "Agreement %s: %s waits for its entitlements to be read", agreement.pk, dimension.key
             )
             continue
-        planned, left = plan(closing, _closable(chunk, agreement, pk, end=end, final=final), explode)
+        plan_hours = plan_in_place if chunk.in_place else plan
+        planned, left = plan_hours(closing, _closable(chunk, agreement, pk, end=end, final=final), explode)
         plans += [(hour, dimension, planned[hour]) for hour in planned]
-        if final and left:
+        if final and left and not chunk.in_place:
             _give_up(agreement, left, now=chunk.now)
     # The oldest hour first over all dimensions: those that share an allowance draw on it in that order.
     for hour, dimension, uses in sorted(plans, key=lambda plan: (plan[0], plan[1].key)):
@@ -177,6 +193,13 @@ def _plan_agreement(chunk: _Chunk, agreement: Agreement, usage: Usage) -> int:
         chunk.records.append(record)
         chunk.events.append([pk for each in uses for pk in each.pks])
     return len(plans)
+
+
+def _is_final(chunk: _Chunk, agreement: Agreement) -> bool:
+    """Whether the last hour is closed now."""
+    if agreement.ended_at is None:
+        return False
+    return chunk.now >= (agreement.ended_at if chunk.in_place else ending.settled_at(agreement))
 
 
 def _closable(

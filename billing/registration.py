@@ -17,7 +17,7 @@ from django.views.decorators.debug import sensitive_variables
 
 from accounts import locks, organizations
 from accounts.models import Membership, Organization, User
-from billing import audit, customers, lifecycle, mails, owed, succession
+from billing import audit, customers, flags, lifecycle, mails, owed, succession
 from billing.aws.errors import MarketplaceError, MarketplaceUnavailable, Scope
 from billing.aws.limits import TOKEN_LIFETIME
 from billing.aws.types import Marketplace, ResolvedCustomer
@@ -79,21 +79,36 @@ def arrive(marketplace: Marketplace, *, token: str, free_trial_hint: bool, now: 
         raise RegistrationRefused("foreign")
     digest = hashlib.sha256(token.encode()).hexdigest()
     with transaction.atomic():
+        registration = _keep(digest, resolved, product, free_trial_hint=free_trial_hint, now=now)
+    if registration is None:
+        raise RegistrationRefused("unavailable")
+    return registration
+
+
+def _keep(
+    digest: str, resolved: ResolvedCustomer, product: Product, *, free_trial_hint: bool, now: datetime
+) -> Registration | None:
+    """The arrival and its purchase; None if AWS contradicts itself, which is flagged."""
+    customer = customers.get_customer(
+        aws_account_id=resolved.aws_account_id, customer_identifier=resolved.customer_identifier
+    )
+    try:
         agreement = customers.get_agreement(
             product=product,
-            customer=customers.get_customer(
-                aws_account_id=resolved.aws_account_id, customer_identifier=resolved.customer_identifier
-            ),
+            customer=customer,
             license_arn=resolved.license_arn,
             agreement_id=resolved.agreement_id,
             now=now,
             by="aws",
         )
-        registration = _registration(digest, agreement, free_trial_hint=free_trial_hint, now=now)
-        # Events may have come before the buyer and waited for exactly this.
-        lifecycle.replay_waiting(agreement, now=now)
-        lifecycle.bring_up_to_date(agreement, by="aws", now=now)
-        owed.owe(agreement, _looks_for(agreement, now=now))
+    except customers.Contradicted as error:
+        flags.raise_flag(customers.lock(error.agreement.pk), error.reason, at=now)
+        return None
+    registration = _registration(digest, agreement, free_trial_hint=free_trial_hint, now=now)
+    # Events may have come before the buyer and waited for exactly this.
+    lifecycle.replay_waiting(agreement, now=now)
+    lifecycle.bring_up_to_date(agreement, by="aws", now=now)
+    owed.owe(agreement, _looks_for(agreement, now=now))
     return registration
 
 

@@ -160,7 +160,10 @@ def _overlap(model: Model, operation: str) -> Trigger:
 
 
 def _metered_twice() -> Trigger:
-    """AWS bills an hour twice that is metered under a license and under a product code."""
+    """Two records of a buyer's hour may stand beside each other under two licenses only.
+
+    AWS bills it twice under a license and a product code, and takes one of two under the same product code.
+    """
     record, agreement = MeteringRecord._meta.db_table, Agreement._meta.db_table
     return Trigger(
         MeteringRecord,
@@ -171,7 +174,7 @@ def _metered_twice() -> Trigger:
         f"JOIN {record} other ON other.agreement_id = theirs.id "
         "AND other.dimension_id = NEW.dimension_id AND other.hour = NEW.hour "
         "WHERE ours.id = NEW.agreement_id AND other.state <> 'void' "
-        "AND (other.wire_license_arn IS NULL) <> (NEW.wire_license_arn IS NULL))",
+        "AND (other.wire_license_arn IS NULL OR NEW.wire_license_arn IS NULL))",
     )
 
 

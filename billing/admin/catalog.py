@@ -10,6 +10,7 @@ from django.core.paginator import Paginator
 from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 
+from billing import events
 from billing.admin.actions.attached import WithRepairs
 from billing.admin.base import OperatorAdmin
 from billing.admin.columns import link, list_url
@@ -39,6 +40,13 @@ class ProductAdmin(WithRepairs, _CatalogAdmin):  # type: ignore[misc]  # unfold'
     def get_readonly_fields(self, request: HttpRequest, obj: Product | None = None) -> tuple[str, ...]:
         # Events, registrations and legacy records name the product by these.
         return ("code", "product_id") if obj else ()
+
+    def save_model(  # type: ignore[override]  # unfold's mixin says that a row is any model's
+        self, request: HttpRequest, obj: Product, form: Any, change: bool
+    ) -> None:
+        super().save_model(request, obj, form, change)
+        if not change:  # AWS may have told of its purchases already
+            events.reopen_foreign([obj])
 
     def panels(self, request: HttpRequest, row: Product) -> list[Panel]:
         return [

@@ -59,10 +59,7 @@ def plan(usage: Iterable[Uses], closable: Closable, explode: Explode) -> tuple[P
     one record. While AWS still takes last month's usage, that goes to a free hour of last month if there is
     one, be it an earlier one. After the end there is no next hour: the newest free one must do.
     """
-    own: dict[datetime, list[Uses]] = defaultdict(list)
-    for uses in usage:
-        # The last hour takes what was used after the end, before we heard of it.
-        own[min(uses.hour, closable.end - HOUR)].append(uses)
+    own = _by_own_hour(usage, closable)
     if not own:
         return {}, []
     # What is older than AWS's window can only go to hours inside it.
@@ -80,6 +77,25 @@ def plan(usage: Iterable[Uses], closable: Closable, explode: Explode) -> tuple[P
     if closable.final and waiting:
         waiting = _backwards(planned, waiting, closable, explode, before=closable.end)
     return planned, waiting
+
+
+def plan_in_place(usage: Iterable[Uses], closable: Closable, explode: Explode) -> tuple[Plan, list[Uses]]:
+    """As ``plan``, but nothing moves: what its own hour cannot take finds none."""
+    planned: Plan = {}
+    left: list[Uses] = []
+    for hour, uses in _by_own_hour(usage, closable).items():
+        if closable.is_free(hour):
+            planned[hour], uses = _fill(uses, explode)
+        left += uses
+    return planned, left
+
+
+def _by_own_hour(usage: Iterable[Uses], closable: Closable) -> dict[datetime, list[Uses]]:
+    own: dict[datetime, list[Uses]] = defaultdict(list)
+    for uses in usage:
+        # The last hour takes what was used after the end, before we heard of it.
+        own[min(uses.hour, closable.end - HOUR)].append(uses)
+    return own
 
 
 def _backwards(

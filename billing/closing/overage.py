@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import ROUND_DOWN, Decimal
 
 from django.db.models import F, Min, QuerySet, Sum
@@ -53,7 +53,9 @@ class Allowances:
             .exclude(state=MeteringRecord.State.VOID)
             .order_by()
         )
-        months = drawing.values_list("agreement_id", "dimension__included_by_id", TruncMonth("hour"))
+        months = drawing.values_list(
+            "agreement_id", "dimension__included_by_id", TruncMonth("hour", tzinfo=UTC)
+        )
         for agreement_pk, pool_pk, month, total in months.annotate(total=Sum("included")):
             drawn = self._drawn[agreement_pk, pool_pk]
             drawn.by_month[month] += int(total.scaleb(6))

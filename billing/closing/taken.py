@@ -1,7 +1,9 @@
-"""Which hours are taken: closed already, for an agreement or under the other identity of the same purchase.
+"""Which hours are taken: closed already, for an agreement or for another of the same buyer and product.
 
-AWS would bill an hour twice that is metered under a license and under a product code. So what a buyer has of
-a product under both identities is locked together, and an hour that one of them took is taken for the other.
+AWS would bill an hour twice that is metered under a license and under a product code. Of two records under
+one product code it takes the first alone: its key names no purchase. Only two licenses have an hour each. So
+what a buyer has of a product is locked together unless all of it is licensed, and an hour that one of them
+took is taken for the others.
 """
 
 from __future__ import annotations
@@ -10,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from datetime import datetime
 
-from django.db.models import BooleanField, Exists, ExpressionWrapper, OuterRef, Q
+from django.db.models import BooleanField, CharField, Exists, ExpressionWrapper, OuterRef, Q
 
 from billing import customers
 from billing.models import Agreement, MeteringRecord
@@ -19,10 +21,13 @@ from billing.models import Agreement, MeteringRecord
 def lock(agreement_pks: Collection[int]) -> dict[int, Agreement]:
     """Those agreements by key, locked together with every other that could take the same hours."""
     asked = Agreement.objects.filter(pk__in=agreement_pks)
-    theirs = asked.filter(customer=OuterRef("customer"), product=OuterRef("product"))
-    others = Agreement.objects.filter(customer__in=asked.values("customer")).filter(
-        Exists(theirs.exclude(identity=OuterRef("identity")))
+    beside = (
+        asked.filter(customer=OuterRef("customer"), product=OuterRef("product"))
+        .exclude(pk=OuterRef("pk"))
+        .annotate(other=ExpressionWrapper(OuterRef("identity"), output_field=CharField()))
+        .exclude(identity=Agreement.Identity.LICENSE, other=Agreement.Identity.LICENSE)
     )
+    others = Agreement.objects.filter(Exists(beside), customer__in=asked.values("customer"))
     # An agreement that switches meanwhile waits for its own closing: what it closed before can be seen then.
     locked = customers.lock_many({*agreement_pks, *others.order_by().values_list("pk", flat=True)})
     return {agreement.pk: agreement for agreement in locked if agreement.pk in agreement_pks}
@@ -56,7 +61,7 @@ class TakenHours:
         self._taken[agreement_pk, dimension_pk].add(hour)
         for pk in self._siblings.get(agreement_pk, ()):
             # As it was metered, not as it is now: a purchase may have changed over since.
-            if (self._agreements[pk].identity == Agreement.Identity.LICENSE) != is_licensed:
+            if not (is_licensed and self._agreements[pk].identity == Agreement.Identity.LICENSE):
                 self._taken[pk, dimension_pk].add(hour)
 
 

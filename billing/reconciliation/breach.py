@@ -17,6 +17,7 @@ KINDS: Mapping[str, str] = {
     "misplaced_event": "a use stands in a record of another agreement or dimension, or is not billable",
     "state": "a record's state is not what AWS's answers make of it",
     "metered_twice": "an hour is accepted twice, also under license and product code",
+    "same_aws_id": "two records have one id of AWS's: it took one of them",
     "archived": "the archived use of a day is not that of its records",
     "equation": "recorded use is not included + billed by state + open + set aside",
     "not_on_invoice": "AWS accepted it, and the invoice does not have it",

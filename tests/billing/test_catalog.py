@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from copy import deepcopy
 from io import StringIO
 
 import pytest
 from django.conf import settings
 from django.core.management import CommandError, call_command
+from django.db import transaction
+from django.urls import reverse
 
-from billing.models import Dimension, Product
-from tests.billing.ledger import make_agreement
+from billing import events
+from billing.models import Agreement, Dimension, MarketplaceEvent, Product
+from tests.billing.arriving import at_once
+from tests.billing.ledger import NOON, make_agreement
+from tests.billing.notices import created, deprovisioned, eventbridge, license_updated, message, sns
+from tests.billing.stage import HOUR, take
 
 CATALOG = json.loads(settings.MARKETPLACE_CATALOG.read_text())
 ROWS = ("product__code", "key", "label", "unit", "kind", "included_by__key", "allowance_period")
@@ -154,3 +162,92 @@ def test_a_malformed_file_is_refused_whole_with_the_place_of_the_mistake(tmp_pat
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(CommandError, match="nowhere.json"):
         call_command("load_catalog", str(tmp_path / "nowhere.json"))
+
+
+# --- What was heard of a product before it was in the catalog
+
+
+def states() -> dict[str, str]:
+    return dict(MarketplaceEvent.objects.values_list("source_id", "state"))
+
+
+@pytest.mark.django_db
+def test_a_purchase_told_of_before_its_product_was_loaded_becomes_active(tmp_path):
+    take(license_updated(NOON, product="reports-payg"), created(NOON))
+    take(sns("subscribe-success", NOON, product="reports-classic"))
+    load(tmp_path, CATALOG)
+    assert not Agreement.objects.exists()
+
+    events.apply_received(now=NOON + HOUR)
+
+    assert set(states().values()) == {"applied"}
+    assert set(Agreement.objects.values_list("product__code", "status", "activated_at")) == {
+        ("reports-payg", "active", NOON),
+        ("reports-classic", "active", NOON),
+    }
+
+
+@pytest.mark.django_db
+def test_a_product_that_is_made_in_the_console_opens_its_events_too(client, operator):
+    take(license_updated(NOON, product="reports-payg"), created(NOON))
+    client.force_login(operator)
+    entry = next(each for each in CATALOG["products"] if each["code"] == "reports-payg")
+    made = {name: entry[name] for name in ("code", "product_id", "title", "pricing")}
+    assert client.post(reverse("admin:billing_product_add"), made).status_code == 302
+    events.apply_received(now=NOON + HOUR)
+    assert set(states().values()) == {"applied"}
+
+
+@pytest.mark.django_db
+def test_events_of_other_sellers_stay_foreign_and_silent(tmp_path, caplog):
+    take(license_updated(NOON, product="somebody-elses", source_id="theirs"))
+    take(deprovisioned(NOON, product="reports-payg", source_id="ours"))
+    load(tmp_path, CATALOG)
+    assert states() == {"theirs": "foreign", "ours": "received"}
+    assert caplog.records == []
+
+
+@pytest.mark.django_db
+def test_what_names_a_product_by_its_id_alone_is_looked_at_again_when_the_id_is_mended(tmp_path):
+    load(tmp_path, changed(product_id="prod-mistyped"))
+    product_id = CATALOG["products"][0]["product_id"]
+    body = json.loads(eventbridge("Purchase Agreement Created - Proposer", NOON, source_id="renewal"))
+    body["detail"]["product"] = {"id": product_id}
+    take(json.dumps(body))
+    load(tmp_path, changed(product_id="prod-mistyped"))
+    assert states() == {"renewal": "foreign"}
+
+    load(tmp_path, CATALOG)
+
+    assert states() == {"renewal": "received"}
+    events.apply_received(now=NOON + HOUR)
+    assert states() == {"renewal": "waiting"}
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+def test_an_event_that_is_applied_while_its_product_is_loaded_is_not_lost(tmp_path):
+    event = events.store(message(license_updated(NOON, product="reports-flex")), now=NOON)
+    is_held = threading.Event()
+
+    def settle():
+        with transaction.atomic():
+            events.apply(event.pk, now=NOON)
+            is_held.set()
+            time.sleep(0.5)  # the catalog is loaded meanwhile
+
+    def load_meanwhile():
+        is_held.wait(10)
+        load(tmp_path, CATALOG)
+
+    assert at_once(settle, load_meanwhile)[0] is None
+    event.refresh_from_db()
+    assert event.state == "received"
+
+
+@pytest.mark.django_db
+def test_a_file_that_is_refused_opens_no_event_again(tmp_path):
+    take(license_updated(NOON, product="reports-flex", source_id="ours"))
+    with pytest.raises(CommandError):
+        load(tmp_path, changed(part={"label": ""}))
+    assert states() == {"ours": "foreign"}

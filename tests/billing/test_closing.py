@@ -5,28 +5,35 @@ from __future__ import annotations
 import threading
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
-from billing import audit, crashpoints, customers, metering, usage
+from billing import audit, crashpoints, customers, metering, submission, usage
 from billing.aws.limits import MAX_QUANTITY
 from billing.aws.window import HOUR
 from billing.closing.ending import recompute_deadlines, settled_at
-from billing.models import AuditEvent, Dimension, Effect, MeteringRecord, UsageEvent
+from billing.models import Agreement, AuditEvent, Dimension, Effect, MeteringRecord, UsageEvent
 from tests.billing.ledger import (
     BEGIN,
     NOON,
     REGION,
+    bought_agreement,
     entitle,
     license_arn,
     make_agreement,
     make_record,
     use,
 )
+from tests.billing.notices import sns
+from tests.billing.stage import take
+from tests.journeys.crashes import assert_billed_once
 
-NOW = NOON + timedelta(minutes=5)
+MINUTE = timedelta(minutes=1)
+NOW = NOON + 5 * MINUTE
 State = MeteringRecord.State
 Disposition = UsageEvent.Disposition
 
@@ -143,14 +150,12 @@ def test_usage_of_nothing_but_zeros_is_a_record_that_is_not_due(payg):
 
 def test_one_agreements_trouble_does_not_keep_the_others_open(catalog, acme, payg, caplog):
     broken = make_agreement(catalog, acme)
-    use(broken)
+    event = use(broken)
     use(payg)
-    # Usage that AWS takes under no identity: the database refuses the record.
-    type(broken.customer).objects.filter(pk=broken.customer_id).update(customer_identifier="abc")
+    # Tags that are no object: they cannot be read.
     with connection.cursor() as cursor:
-        from_account = "UPDATE billing_marketplacecustomer SET aws_account_id = NULL WHERE id = %s"
-        _lift(cursor, "billing_marketplacecustomer", "customer_ids_set_once")
-        cursor.execute(from_account, [broken.customer_id])
+        _lift(cursor, "billing_usageevent", "usage_event_write_once")
+        cursor.execute("UPDATE billing_usageevent SET tags = '[]' WHERE id = %s", [event.pk])
     assert close() == 1
     assert closed(payg) == [(NOON - HOUR, 1)]
     assert f"Hours of agreement {broken.pk} could not be closed" in caplog.text
@@ -522,6 +527,74 @@ def test_of_two_identities_closed_together_each_hour_has_one(catalog, acme, capl
     assert closed(licensed) == [(NOON - 3 * HOUR, 4), (NOON, 2)]
 
 
+def _bought_again(catalog, acme, *, ended_at=NOON - 2 * HOUR + 2 * MINUTE):
+    """Two purchases of a buyer under one product code: the second began in the last hour of the first."""
+    first = make_agreement(
+        catalog, acme, "reports-classic", account="123456789012", status="ended", ended_at=ended_at
+    )
+    second = make_agreement(
+        catalog, acme, "reports-classic", account="123456789012", activated_at=ended_at + 10 * MINUTE
+    )
+    return first, second
+
+
+def test_an_hour_metered_under_the_same_product_code_is_not_closed_again(catalog, acme):
+    first, second = _bought_again(catalog, acme)
+    make_record(first, NOON - 2 * HOUR, 5, state=State.ACCEPTED)
+    use(second, 5, at=NOON - 2 * HOUR + 30 * MINUTE)
+    use(second, 1, at=NOON - HOUR)
+    close()
+    assert closed(second) == [(NOON - HOUR, 6)]
+
+
+def test_another_dimension_or_product_of_the_same_buyer_closes_the_hour(catalog, acme):
+    first, second = _bought_again(catalog, acme)
+    exports = Dimension.objects.create(product=first.product, key="exports", label="Exports", kind="metered")
+    make_record(first, NOON - 2 * HOUR, 5, state=State.ACCEPTED, dimension=exports)
+    elsewhere = make_agreement(catalog, acme, account="123456789012")
+    make_record(elsewhere, NOON - 2 * HOUR, 5, state=State.ACCEPTED)
+    use(second, 5, at=NOON - 2 * HOUR + 30 * MINUTE)
+    close()
+    assert closed(second) == [(NOON - 2 * HOUR, 5)]
+
+
+def test_of_two_purchases_under_one_product_code_closed_together_each_hour_has_one(catalog, acme, caplog):
+    first, second = _bought_again(catalog, acme)
+    use(first, 3, at=NOON - 2 * HOUR, now=NOON - 2 * HOUR + MINUTE)
+    use(second, 5, at=NOON - 2 * HOUR + 30 * MINUTE)
+    assert close() == 2
+    assert "closing them one by one" not in caplog.text
+    assert (closed(first), closed(second)) == ([(NOON - 2 * HOUR, 3)], [(NOON - HOUR, 5)])
+
+
+@pytest.mark.parametrize("again", [5, 4])
+def test_a_buyer_who_leaves_and_comes_back_within_the_hour_is_billed_for_both(aws, catalog, acme, again):
+    """AWS knows such an hour by product code and customer alone: of two records it takes one."""
+    aws.control.freeze(NOON)
+    first = bought_agreement(aws, catalog, acme, "reports-classic")
+    buyer = first.customer.customer_identifier
+    take(sns("subscribe-success", BEGIN, customer=buyer), now=BEGIN)
+    use(first, 5, at=NOON + MINUTE)
+    take(sns("unsubscribe-pending", NOON + 2 * MINUTE, customer=buyer), now=NOON + 2 * MINUTE)
+    _meter(aws, NOON + 13 * MINUTE)
+    take(sns("unsubscribe-success", NOON + 50 * MINUTE, customer=buyer), now=NOON + 50 * MINUTE)
+    take(sns("subscribe-success", NOON + 55 * MINUTE, customer=buyer), now=NOON + 55 * MINUTE)
+    second = Agreement.objects.exclude(pk=first.pk).get()
+    second.organization = acme
+    second.save(update_fields=["organization"])
+    use(second, again, at=NOON + 58 * MINUTE)
+    _meter(aws, NOON + 65 * MINUTE)
+    _meter(aws, NOON + 125 * MINUTE)
+    assert aws.billed() == str(5 + again)
+    assert_billed_once(aws)
+
+
+def _meter(aws, now):
+    aws.control.freeze(now)
+    metering.close_hours(region=REGION, now=now)
+    submission.submit_due(aws.marketplace, now=now)
+
+
 # --- Overage
 
 
@@ -574,6 +647,19 @@ def test_a_monthly_allowance_begins_anew_each_month(catalog, acme):
     use(flex, 80, at=utc(2026, 12, 1, 0, 0))
     close(utc(2026, 12, 1, 1, 5))
     assert closed(flex, "included", "quantity") == [(80, 0), (20, 60), (80, 0)]
+
+
+@pytest.mark.parametrize("zone", ["Asia/Seoul", "America/Los_Angeles"])
+def test_a_month_is_awss_whatever_the_zone_of_who_has_it_closed(catalog, acme, zone):
+    Dimension.objects.filter(included_by__isnull=False).update(allowance_period="month")
+    flex = make_agreement(catalog, acme, "reports-flex", activated_at=utc(2026, 10, 1))
+    entitle(flex, 100, since=utc(2026, 10, 1))
+    use(flex, 80, at=utc(2026, 11, 1, 0, 30))
+    use(flex, 80, at=utc(2026, 11, 30, 20, 30))
+    with timezone.override(ZoneInfo(zone)):
+        close(utc(2026, 11, 1, 1, 5))
+        close(utc(2026, 11, 30, 21, 5))
+    assert closed(flex, "included", "quantity") == [(80, 0), (20, 60)]
 
 
 def test_a_terms_allowance_goes_on_over_the_end_of_a_month(catalog, acme):
@@ -992,6 +1078,26 @@ def test_two_closers_at_once_do_not_meter_an_hour_under_both_identities(catalog,
     )  # fmt: skip
     use(legacy, 1)
     use(licensed, 2)
+    _close_at_once(monkeypatch, legacy, licensed)
+    assert MeteringRecord.objects.get().hour == NOON - HOUR
+    assert UsageEvent.objects.open().count() == 1
+
+
+@pytest.mark.postgresql  # SQLite lets one writer in at a time
+@pytest.mark.django_db(transaction=True)
+def test_two_closers_at_once_do_not_meter_an_hour_twice_under_one_product_code(catalog, acme, monkeypatch):
+    first, second = _bought_again(catalog, acme, ended_at=NOON - 58 * MINUTE)
+    use(first, 1, at=NOON - HOUR)
+    use(second, 2)
+    _close_at_once(monkeypatch, first, second)
+    # Who comes second takes another hour: the first purchase the one before, the second one the next.
+    close(NOW + HOUR)
+    hours = MeteringRecord.objects.values_list("hour", flat=True)
+    assert (len(hours), len({*hours})) == (2, 2)
+    assert not UsageEvent.objects.open().exists()
+
+
+def _close_at_once(monkeypatch, *agreements):
     both_planned = threading.Barrier(2)
 
     def wait(point):
@@ -1012,11 +1118,9 @@ def test_two_closers_at_once_do_not_meter_an_hour_under_both_identities(catalog,
         finally:
             connection.close()
 
-    threads = [threading.Thread(target=closes, args=[each]) for each in (legacy, licensed)]
+    threads = [threading.Thread(target=closes, args=[each]) for each in agreements]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(timeout=30)
     assert failures == []
-    assert MeteringRecord.objects.get().hour == NOON - HOUR
-    assert UsageEvent.objects.open().count() == 1

@@ -185,6 +185,53 @@ def test_a_license_does_not_adopt_another_customers_or_products_purchase(catalog
     assert Agreement.objects.count() == 3
 
 
+def test_a_license_of_another_agreement_adopts_no_legacy_purchase(catalog):
+    """With Concurrent Agreements a buyer has several of a product at once."""
+    buyer = customer(account="123456789012", identifier="legacy-1")
+    first = agreement(catalog["reports-classic"], buyer, agreement_id="agmt-A")
+
+    second = agreement(catalog["reports-classic"], buyer, arn=ARN, agreement_id="agmt-B")
+
+    assert (second.pk != first.pk, second.identity, second.agreement_id) == (True, "license", "agmt-B")
+    assert agreement(catalog["reports-classic"], buyer, agreement_id="agmt-B") == second
+    own = agreement(catalog["reports-classic"], buyer, arn=ARN + "f", agreement_id="agmt-A")
+    assert (own.pk, own.license_arn) == (first.pk, ARN + "f")
+
+
+def test_an_agreement_that_is_known_without_its_license_learns_it_whatever_became_of_it(catalog):
+    buyer = customer(account="123456789012", identifier="legacy-1")
+    failed = agreement(catalog["reports-classic"], buyer, agreement_id="agmt-A")
+    Agreement.objects.update(status="failed")
+
+    again = agreement(catalog["reports-classic"], buyer, arn=ARN, agreement_id="agmt-A")
+
+    assert (again.pk, again.license_arn) == (failed.pk, ARN)
+
+
+def test_without_a_license_another_agreement_is_not_the_one_that_is_open(catalog):
+    buyer = customer(account="123456789012", identifier="legacy-1")
+    first = agreement(catalog["reports-classic"], buyer, agreement_id="agmt-A")
+
+    with pytest.raises(customers.Contradicted) as contradicted:
+        agreement(catalog["reports-classic"], buyer, agreement_id="agmt-B")
+
+    assert contradicted.value.agreement == first
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_licenses_told_at_once_adopt_no_purchase_twice(catalog):
+    buyer, product = customer(account="123456789012", identifier="legacy-1"), catalog["reports-classic"]
+    agreement(product, buyer)
+
+    first, second = at_once(
+        lambda: agreement(product, buyer, arn=ARN, agreement_id="agmt-A"),
+        lambda: agreement(product, buyer, arn=ARN + "f", agreement_id="agmt-B"),
+    )
+
+    assert first.pk != second.pk
+    assert {first.license_arn, second.license_arn} == {ARN, ARN + "f"}
+
+
 @pytest.mark.django_db(transaction=True)
 def test_a_purchase_told_of_twice_at_once_is_one_row(catalog):
     buyer, product = customer(account="123456789012"), catalog["reports-flex"]

@@ -15,14 +15,15 @@ from django.db import connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from billing import effects, owed
+from billing import effects, entitlements, metering, owed
 from billing.aws.client import BotoMarketplace, Connection
 from billing.aws.errors import MarketplaceError, MarketplaceUnavailable
 from billing.models import Agreement, Effect, MeteringRecord
 from billing.owed import Debt
 from tests.billing.arriving import at_once
-from tests.billing.ledger import NOON, ScriptedAws, granted, make_agreement, use
-from tests.billing.stage import HOUR, MINUTE, SECOND
+from tests.billing.ledger import BEGIN, NOON, REGION, ScriptedAws, entitle, granted, make_agreement, use
+from tests.billing.notices import license_updated
+from tests.billing.stage import HOUR, MINUTE, SECOND, take
 
 Kind, State = Effect.Kind, Effect.State
 
@@ -270,6 +271,79 @@ def test_what_is_announced_while_aws_is_being_read_is_read_once_more(flex):
     effects.run_due(aws, now=NOON + SECOND)
     assert len(aws.filters) == 2
     assert Effect.objects.get(cause="event 2").outcome == "read"
+
+
+def test_an_event_that_another_worker_applies_while_aws_is_read_is_read_once_more(flex):
+    """That worker's run began before ours: by its clock, what it owes was due already."""
+    entitle(flex, 100)
+    use(flex, 500, at=NOON - 20 * MINUTE)
+    readings = [100, 1000]  # AWS has the upgrade only when it has told of it
+
+    class Upgrading(ScriptedAws):
+        def get_entitlements(self, of):
+            if len(readings) == 2:
+                owe(flex, cause="License Updated", caused_at=NOON - 30 * MINUTE, due_at=NOON - SECOND)
+            return [granted("included_pages", readings.pop(0))]
+
+    owe(flex, cause="Amended", caused_at=NOON - 31 * MINUTE)
+    effects.run_due(Upgrading(), now=NOON)
+    metering.close_hours(region=REGION, now=NOON + 5 * MINUTE)
+    assert MeteringRecord.objects.values_list("used", "included", "quantity").get() == (500, 500, 0)
+    assert dict(Effect.objects.filter(kind=Kind.SYNC_ENTITLEMENTS).values_list("cause", "outcome")) == {
+        "Amended": "read",
+        "License Updated": "read",
+    }
+    assert readings == []
+
+
+def test_a_reading_is_as_new_as_the_call_not_as_the_run(catalog, acme, flex, monkeypatch):
+    """At the end of a long run it is newer than one of another runner that began meanwhile, and counts."""
+    seconds = [0.0]
+    monkeypatch.setattr(effects, "monotonic", lambda: seconds[0])
+    other = make_agreement(catalog, acme, "reports-flex")
+    owe(flex)
+    owe(other)
+
+    class Slow(ScriptedAws):
+        def get_entitlements(self, of):
+            if of.license_arn == flex.license_arn:
+                early = ScriptedAws(entitlements=[[granted("included_pages", 100)]])
+                entitlements.sync(other, marketplace=early, now=NOON + 10 * SECOND)
+                seconds[0] += 50
+            return [granted("included_pages", 1000)]
+
+    effects.run_due(Slow(), now=NOON)
+    assert Effect.objects.get(agreement=other, kind=Kind.SYNC_ENTITLEMENTS).outcome == "read"
+    assert other.entitlements.current().get().value == 1000
+    other.refresh_from_db()
+    assert other.entitlements_read_at == NOON + 50 * SECOND
+
+
+def test_what_a_later_call_finds_again_is_back_although_another_runner_missed_it_since(
+    catalog, acme, flex, monkeypatch
+):
+    """The other's reading began after this run and before this call."""
+    seconds = [0.0]
+    monkeypatch.setattr(effects, "monotonic", lambda: seconds[0])
+    take(license_updated(BEGIN), now=BEGIN)
+    other = Agreement.objects.exclude(pk=flex.pk).get()
+    effects.run_due(answers(), now=BEGIN)
+    owe(flex)
+    owe(other)
+
+    class Slow(ScriptedAws):
+        def get_entitlements(self, of):
+            if of.license_arn == flex.license_arn:
+                nothing = ScriptedAws(entitlements=[[]])
+                entitlements.sync(other, marketplace=nothing, now=NOON + 10 * SECOND)
+                other.refresh_from_db()
+                assert (other.status, other.end_reason) == ("ending", "GONE")
+                seconds[0] += 50
+            return [granted("included_pages", 100)]
+
+    effects.run_due(Slow(), now=NOON)
+    other.refresh_from_db()
+    assert (other.status, other.ended_at) == ("active", None)
 
 
 def test_a_reading_that_a_later_one_overtook_says_so(flex):

@@ -39,6 +39,10 @@ def states():
     return dict(MarketplaceEvent.objects.values_list("kind", "state"))
 
 
+def states_of_all():
+    return list(MarketplaceEvent.objects.values_list("state", flat=True))
+
+
 # --- Parsing
 
 
@@ -343,6 +347,74 @@ def test_a_waiting_event_that_fails_is_put_off_too(catalog, acme, monkeypatch):
     for seconds in (1, 2, 30):
         events.apply_waiting(now=NOON + seconds * SECOND)
     assert len(tried) == 2
+
+
+# --- What contradicts what is known
+
+OTHER_ARN = f"{ARN[:-4]}ffff"
+
+
+def test_an_agreement_that_failed_before_its_license_was_known_learns_it_and_is_paid(catalog, acme):
+    row = make_agreement(catalog, acme, "reports-classic", activated_at=None, agreement_id="agmt-1")
+    take(sns("subscribe-fail", NOON, customer=row.customer.customer_identifier))
+    take(license_updated(NOON + SECOND, product="reports-classic"))
+    row.refresh_from_db()
+    assert (row.status, row.license_arn) == ("active", ARN)
+    assert set(states().values()) == {State.APPLIED}
+
+
+def test_a_second_agreement_of_a_legacy_buyer_is_a_purchase_of_its_own(catalog, acme):
+    account = "222222222222"
+    first = make_agreement(catalog, acme, "reports-classic", account=account, agreement_id="agmt-A")
+    take(sns("subscribe-success", first.activated_at, customer=first.customer.customer_identifier))
+    take(license_updated(NOON, product="reports-classic", agreement_id="agmt-B"))
+    take(deprovisioned(NOON + SECOND, product="reports-classic", agreement_id="agmt-B"))
+    first.refresh_from_db()
+    assert (first.status, first.license_id) == ("active", None)
+    second = Agreement.objects.get(agreement_id="agmt-B")
+    assert (second.status, second.license_arn, second.organization) == ("ending", ARN, None)
+
+
+@pytest.mark.parametrize("body", [license_updated, deprovisioned])
+def test_a_known_agreement_under_another_license_is_flagged_and_not_tried_again(catalog, caplog, body):
+    take(license_updated(NOON))
+    take(body(NOON + SECOND, arn=OTHER_ARN, source_id="e-other"))
+    agreement = Agreement.objects.get()
+    assert (agreement.status, agreement.license_arn) == ("active", ARN)
+    assert agreement.flag_reason == customers.OTHER_LICENSE
+    event = MarketplaceEvent.objects.get(source_id="e-other")
+    assert (event.state, event.agreement, event.error) == (State.FAILED, agreement, customers.OTHER_LICENSE)
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+@pytest.mark.parametrize("others", [[license_updated(NOON + SECOND, arn=OTHER_ARN)],
+                                    [license_updated(NOON - SECOND, arn=OTHER_ARN)]])  # fmt: skip
+def test_two_licenses_of_one_agreement_taken_in_together_are_flagged_too(catalog, others):
+    take(license_updated(NOON), *others)
+    assert sorted(states_of_all()) == [State.APPLIED, State.FAILED]
+    assert Agreement.objects.get().flag_reason == customers.OTHER_LICENSE
+
+
+def test_what_waited_under_another_license_is_not_taken_with_the_agreement(catalog):
+    take(deprovisioned(NOON, arn=OTHER_ARN, source_id="e-other"))
+    take(license_updated(NOON + SECOND))
+    events.apply_received(now=NOON)
+    assert Agreement.objects.get().status == "active"
+    assert MarketplaceEvent.objects.get(source_id="e-other").state == State.FAILED
+
+
+def test_an_arrival_leaves_no_license_unlearned_that_waits_in_the_inbox(catalog, acme):
+    buyer = customers.get_customer(aws_account_id="222222222222", customer_identifier="cust1")
+    events.store(message(license_updated(NOON, product="reports-classic")), now=NOON)
+    with transaction.atomic():
+        agreement = customers.get_agreement(
+            product=catalog["reports-classic"], customer=buyer, license_arn=None, agreement_id="agmt-1",
+            now=NOON, by="aws",
+        )  # fmt: skip
+        lifecycle.replay_waiting(agreement, now=NOON)
+    events.apply_received(now=NOON)
+    agreement.refresh_from_db()
+    assert (agreement.status, agreement.license_arn) == ("active", ARN)
 
 
 # --- Ids that no column holds

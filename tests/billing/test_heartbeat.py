@@ -9,8 +9,9 @@ import pytest
 from billing import metering, submission, tasks
 from billing.aws.window import HOUR
 from billing.closing import heartbeat
-from billing.models import MeteringRecord
+from billing.models import Agreement, MarketplaceCustomer, MeteringRecord
 from tests.billing.ledger import (
+    BEGIN,
     NOON,
     REGION,
     ScriptedAws,
@@ -66,6 +67,22 @@ def test_covered_usage_is_told_as_zero_too(catalog, acme):
 def test_what_is_not_active_or_cannot_be_metered_has_no_pulse(catalog, acme, fields):
     make_agreement(catalog, acme, **fields)
     assert beat() == 0
+
+
+def test_a_buyer_without_an_account_keeps_no_other_from_their_pulse(catalog, acme):
+    Agreement.objects.create(
+        product=catalog["reports-payg"],
+        customer=MarketplaceCustomer.objects.create(customer_identifier="nobody"),
+        organization=acme,
+        identity="license",
+        license_arn=license_arn("no"),
+        license_id=f"l-{'no':0>32}",
+        status="active",
+        activated_at=BEGIN,
+    )
+    other = make_agreement(catalog, acme)
+    assert beat() == 1
+    assert MeteringRecord.objects.get().agreement == other
 
 
 def test_a_contract_without_metered_dimensions_has_no_pulse(catalog, acme):

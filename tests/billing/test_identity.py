@@ -6,10 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from billing import identity, metering, submission
+from billing import customers, identity, metering, submission
 from billing.aws.window import HOUR
 from billing.models import Agreement, AuditEvent, MarketplaceCustomer
 from tests.billing.ledger import (
+    BEGIN,
     NOON,
     REGION,
     ScriptedAws,
@@ -18,6 +19,8 @@ from tests.billing.ledger import (
     make_record,
     use,
 )
+from tests.billing.notices import ARN, license_updated
+from tests.billing.stage import take
 
 NOW = NOON + timedelta(minutes=5)
 REASON = "the listing opted in to Concurrent Agreements"
@@ -85,3 +88,46 @@ def test_without_an_account_a_purchase_stays_as_it_is(catalog):
     )
     with pytest.raises(identity.SwitchRefused, match="account"):
         switch(nameless)
+
+
+@pytest.fixture
+def nameless(catalog, acme):
+    """An active purchase under a license, of a buyer whose account AWS did not tell."""
+    return Agreement.objects.create(
+        product=catalog["reports-payg"],
+        customer=MarketplaceCustomer.objects.create(customer_identifier="nobody"),
+        organization=acme,
+        identity="license",
+        license_arn=ARN,
+        license_id=customers.license_id(ARN),
+        agreement_id="agmt-1",
+        status="active",
+        activated_at=BEGIN,
+    )
+
+
+def test_under_a_license_usage_stays_open_until_the_account_is_known(nameless, caplog):
+    event = use(nameless, 5)
+    assert metering.close_hours(region=REGION, now=NOW) == 0
+    assert "cannot be metered" in caplog.text
+    assert "one by one" not in caplog.text
+
+    take(license_updated(BEGIN, product="reports-payg"), now=NOW)
+
+    nameless.customer.refresh_from_db()
+    assert nameless.customer.aws_account_id == "222222222222"
+    assert metering.close_hours(region=REGION, now=NOW) == 1
+    record = nameless.metering_records.get()
+    assert (record.wire_license_arn, record.wire_account_id) == (ARN, "222222222222")
+    event.refresh_from_db()
+    assert event.metering_record == record
+
+
+def test_an_account_that_another_row_has_is_not_taken_from_it(nameless, caplog):
+    other = MarketplaceCustomer.objects.create(aws_account_id="222222222222")
+    take(license_updated(NOON, product="reports-payg"), now=NOW)
+    nameless.customer.refresh_from_db()
+    assert nameless.customer.aws_account_id is None
+    assert "another row has it" in caplog.text
+    other.refresh_from_db()
+    assert other.aws_account_id == "222222222222"

@@ -18,7 +18,7 @@ from django.utils import timezone
 from django.utils.log import AdminEmailHandler
 from django.views.debug import ExceptionReporter
 
-from billing import registration
+from billing import customers, registration
 from billing.aws import client as aws_client
 from billing.aws.client import get_marketplace
 from billing.aws.types import ResolvedCustomer
@@ -371,6 +371,44 @@ def test_an_answer_that_names_nobody_is_no_answer(speaking, client, body):
 
     assert_can_be_posted_again(response, "token-of-a-buyer")
     assert not Agreement.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("known", "told", "reason"),
+    [
+        ({"license_arn": LICENSE}, {"license_arn": LICENSE + "f"}, customers.OTHER_LICENSE),
+        ({"product_code": "reports-classic"}, {"agreement_id": "agmt-B"}, customers.OTHER_AGREEMENT),
+    ],
+)
+def test_an_answer_that_contradicts_an_earlier_one_is_for_a_person(catalog, known, told, reason):
+    ids = {"aws_account_id": "123456789012", "agreement_id": "agmt-A", **known}
+    first = arrived("one", **ids).agreement
+
+    with pytest.raises(registration.RegistrationRefused) as refused:
+        arrived("two", **{**ids, **told})
+
+    assert refused.value.reason == "unavailable"
+    first.refresh_from_db()
+    assert first.flag_reason == reason
+    assert Agreement.objects.count() == Registration.objects.count() == 1
+
+
+def test_the_buyer_of_another_agreement_is_not_led_to_the_first(catalog, acme):
+    ids = {"product_code": "reports-classic", "aws_account_id": "123456789012", "customer_identifier": "c1"}
+    first = arrived("one", **ids, agreement_id="agmt-A").agreement
+    Agreement.objects.update(organization=acme)
+
+    second = arrived("two", **ids, agreement_id="agmt-B", license_arn=LICENSE).agreement
+
+    assert (second.pk != first.pk, second.organization, second.license_arn) == (True, None, LICENSE)
+    first.refresh_from_db()
+    assert first.license_id is None
+
+
+def test_a_license_without_the_buyers_account_is_no_reason_to_turn_them_away(catalog):
+    arrival = arrived(customer_identifier="c1", license_arn=LICENSE, agreement_id="agmt-1")
+
+    assert arrival.agreement.customer.aws_account_id is None
 
 
 @pytest.mark.parametrize("code", ["AccessDeniedException", "DisabledApiException", "NeverHeardOf"])

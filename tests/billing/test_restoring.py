@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -12,11 +12,14 @@ from django.db import transaction
 
 from billing import decisions, metering, reconciliation, restoring, submission
 from billing.aws.window import HOUR
+from billing.closing import records
 from billing.models import AuditEvent, MeteringRecord, Submission, SubmissionLine, UsageEvent
-from tests.billing.ledger import NOON, REGION, bought_agreement, make_record, use
+from tests.billing.ledger import NOON, REGION, bought_agreement, make_agreement, make_record, use
 from tests.journeys.crashes import assert_billed_once
 
-NOW = NOON + timedelta(minutes=5)
+MINUTE = timedelta(minutes=1)
+NOW = NOON + 5 * MINUTE
+MONTH_END = datetime(2026, 12, 1, tzinfo=UTC)
 
 State = MeteringRecord.State
 
@@ -194,6 +197,108 @@ def test_after_a_long_outage_usage_would_be_billed_twice_without_it(aws, agreeme
     assert aws.billed() == billed
 
 
+# Hours of AWS's window between step 6 and the next closing, and the month's end.
+@pytest.mark.parametrize(
+    ("used_at", "resumed_at", "closed_at"),
+    [
+        (NOON - 3 * HOUR, NOON + 19.5 * HOUR, NOON + 20 * HOUR + 5 * MINUTE),
+        (MONTH_END - 3 * HOUR, MONTH_END + 4.5 * HOUR, MONTH_END + 5 * HOUR + 5 * MINUTE),
+    ],
+)
+def test_what_aws_may_have_billed_does_not_move_when_the_next_closing_comes_too_late_for_its_hour(
+    aws, catalog, acme, used_at, resumed_at, closed_at
+):
+    billed_at = used_at + HOUR + 5 * MINUTE
+    aws.control.freeze(billed_at)
+    agreement = bought_agreement(aws, catalog, acme)
+    use(agreement, 3, at=used_at)
+    with lost():
+        close(billed_at)
+        submit(aws, billed_at)
+    assert restoring.assume_sent(now=resumed_at) == restoring.Assumed(hours=1)
+    assert MeteringRecord.objects.get().hour == used_at
+    close(closed_at)
+    submit(aws, closed_at)
+    assert_billed_once(aws)
+    assert aws.billed() == "3"
+
+
+def test_the_hour_under_way_is_closed_when_it_is_over(agreement):
+    use(agreement, 3, at=NOON - MINUTE)
+    use(agreement, 2, at=NOON + MINUTE)
+    assert restoring.assume_sent(now=NOW) == restoring.Assumed(hours=1)
+    assert UsageEvent.objects.open().get().quantity == 2
+    assert close(NOW + HOUR) == 1
+
+
+@pytest.mark.parametrize(
+    "missing", [{"entitlements_read_at": None}, {"license_arn": None, "license_id": "l-7"}], ids=str
+)
+def test_usage_that_cannot_be_closed_yet_waits_for_a_person(catalog, acme, missing):
+    """Its hour may be closed too late to be its own."""
+    agreement = make_agreement(catalog, acme, "reports-flex", **missing)
+    event = use(agreement, 3)
+    assert restoring.assume_sent(now=NOW) == restoring.Assumed(uses=1)
+    event.refresh_from_db()
+    assert event.disposition == "too_late"
+    assert not MeteringRecord.objects.exists()
+
+
+def test_what_exceeds_the_most_of_one_record_waits_for_a_person(agreement):
+    """The rest would take another hour."""
+    for _ in range(2):
+        use(agreement, "9999999999")
+    assert restoring.assume_sent(now=NOW) == restoring.Assumed(hours=1, uses=1)
+    assert MeteringRecord.objects.get().quantity == 9999999999
+
+
+def test_usage_about_to_be_taken_back_in_is_closed_too(agreement):
+    """Recorded as outside before we heard when the agreement began: the next closing would take it in."""
+    use(agreement, 3, at=NOON - 3 * HOUR)
+    UsageEvent.objects.update(disposition="outside_agreement")
+    assert restoring.assume_sent(now=NOON + 19.5 * HOUR).hours == 1
+    assert MeteringRecord.objects.get().hour == NOON - 3 * HOUR
+
+
+def test_the_last_hour_of_what_is_over_need_not_settle(agreement):
+    """Nothing from before the stop comes any more, and the next closing may be too late."""
+    use(agreement, 3, at=NOON - 10 * MINUTE)
+    type(agreement).objects.update(
+        status="ending", ended_at=NOON - 2 * MINUTE, metering_closes_at=NOON + 58 * MINUTE
+    )
+    assert restoring.assume_sent(now=NOW) == restoring.Assumed(hours=1)
+
+
+def test_an_agreement_whose_closing_fails_keeps_no_other_from_it(agreement, catalog, acme, monkeypatch):
+    other = make_agreement(catalog, acme)
+    use(agreement, 3)
+    use(other, 2)
+
+    def fails(subject, *arguments, **options):
+        if subject == agreement:
+            raise ArithmeticError
+        return freeze(subject, *arguments, **options)
+
+    freeze = records.freeze
+    monkeypatch.setattr(records, "freeze", fails)
+    assert restoring.assume_sent(now=NOW) == restoring.Assumed(hours=1, uses=1)
+    assert UsageEvent.objects.get(agreement=agreement).disposition == "too_late"
+
+
+def test_an_hour_closed_by_it_is_not_in_doubt_though_it_runs_twice(aws, agreement):
+    """Its record is not that of the first time: a duplicate of another quantity stays an alarm."""
+    use(agreement, 2, key="before")
+    with lost():
+        use(agreement, 3, key="since")
+        close()
+        submit(aws)
+    restoring.assume_sent(now=NOW)
+    assert restoring.assume_sent(now=NOW) == restoring.Assumed()
+    submit(aws)
+    assert MeteringRecord.objects.get().state == State.CONFLICT
+    assert [each.text for each in reconciliation.verify() if each.kind == "state"] == []
+
+
 def test_usage_older_than_aws_takes_waits_for_a_person_too(aws, agreement):
     use(agreement, 3, at=NOON - 3 * HOUR)
     later = NOON + timedelta(hours=21)
@@ -205,6 +310,7 @@ def test_usage_older_than_aws_takes_waits_for_a_person_too(aws, agreement):
 def test_usage_of_a_purchase_that_is_not_active_yet_is_left_alone(agreement):
     event = use(agreement, 3)
     UsageEvent.objects.update(disposition="outside_agreement")
+    type(agreement).objects.update(status="pending", activated_at=None)
     assert restoring.assume_sent(now=NOW).uses == 0
     event.refresh_from_db()
     assert event.disposition == "outside_agreement"
@@ -230,6 +336,8 @@ def test_again_it_changes_nothing(aws, agreement, late):
 def test_the_command_wants_to_hear_that_everything_is_stopped(agreement, capsys):
     make_record(agreement, NOON - HOUR, state=State.PARKED)
     make_record(agreement, NOON - 2 * HOUR)
+    use(agreement, 3)
+    UsageEvent.objects.update(disposition="too_late")
     with pytest.raises(CommandError, match="Stop every worker"):
         call_command("resume_after_restore")
     assert not Submission.objects.exists()
@@ -238,3 +346,4 @@ def test_the_command_wants_to_hear_that_everything_is_stopped(agreement, capsys)
     assert "1 records are in doubt" in told
     assert "0 uses came too late" in told
     assert "1 records are parked" in told
+    assert "1 uses were too late already" in told

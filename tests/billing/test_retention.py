@@ -719,7 +719,11 @@ def test_a_key_recorded_while_it_is_being_archived_is_counted_once(month, folder
 
     def waits() -> bool:
         with connection.cursor() as cursor:
-            cursor.execute("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            # Of this database: others are tested on the same server at the same time.
+            cursor.execute(
+                "SELECT count(*) FROM pg_locks WHERE NOT granted AND pid IN (SELECT pid FROM pg_locks"
+                " JOIN pg_database ON pg_database.oid = database WHERE datname = current_database())"
+            )
             return cursor.fetchone()[0] > 0
 
     def record():

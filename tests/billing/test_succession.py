@@ -10,6 +10,7 @@ from django.db import transaction
 from accounts import organizations
 from billing import (
     audit,
+    decisions,
     effects,
     flags,
     metering,
@@ -61,6 +62,11 @@ def is_proved():
 def flag_of(agreement):
     agreement.refresh_from_db()
     return agreement.flag_reason
+
+
+def times_flagged(agreement, reason):
+    links = AuditEvent.objects.filter(stream=agreement.audit_stream, action="flagged", data__reason=reason)
+    return links.count()
 
 
 def links_of(agreement):
@@ -213,14 +219,18 @@ def test_two_that_are_replaced_at_once_are_left_to_a_person_unless_aws_describes
     olds = two_purchases(stage, acme, other)
     news = [aws.control.replace(old.agreement_id) for old in olds]
     stage.pass_time(MINUTE)
+    # AWS takes usage of the old ones for an hour: a person is asked at once, and it is looked for as before.
+    for each in (*olds, *map(of, news)):
+        assert flag_of(each) == flags.UNCLEAR_SUCCESSION
     stage.pass_time(23 * HOUR)
     for bought in news:
         assert (of(bought).previous, of(bought).organization) == (None, None)
-        assert flag_of(of(bought)) == ""
     assert stage.allows(acme)
+    assert {link.state for link in Effect.objects.filter(kind="link_renewal")} == {"due"}
     stage.pass_time(2 * HOUR)
     for each in (*olds, *map(of, news)):
         assert flag_of(each) == flags.UNCLEAR_SUCCESSION
+        assert times_flagged(each, flags.UNCLEAR_SUCCESSION) == 1
         assert (of(news[0]).organization, of(news[1]).organization) == (None, None)
     assert {link.state for link in Effect.objects.filter(kind="link_renewal")} == {"skipped"}
 
@@ -243,6 +253,75 @@ def test_where_aws_describes_the_chain_each_goes_to_its_own(describing, stage, a
     for old, bought in zip(reversed(olds), news, strict=True):
         assert (of(bought).previous, of(bought).organization) == (old, old.organization)
         assert of(bought).initial_agreement_id == old.agreement_id
+    # Nobody was asked meanwhile what AWS was about to tell.
+    assert not AuditEvent.objects.filter(action="flagged").exists()
+    assert is_proved()
+
+
+def test_who_has_taken_the_flag_away_is_not_asked_at_each_look(stage, aws, acme, other, acme_admin):
+    olds = two_purchases(stage, acme, other)
+    bought = [aws.control.replace(old.agreement_id) for old in olds][0]
+    stage.pass_time(MINUTE)
+    flags.settle(of(bought).pk, by=acme_admin, reason="seen", now=stage.now)
+    for _ in range(3):
+        stage.pass_time(6 * MINUTE)
+    assert flag_of(of(bought)) == ""
+    # Once more when it is not looked for any longer.
+    stage.pass_time(24 * HOUR)
+    assert flag_of(of(bought)) == flags.UNCLEAR_SUCCESSION
+    assert times_flagged(of(bought), flags.UNCLEAR_SUCCESSION) == 2
+
+
+def test_a_person_who_links_within_the_hour_loses_no_usage(stage, aws, acme, other, acme_admin):
+    olds = two_purchases(stage, acme, other)
+    news = [aws.control.replace(old.agreement_id) for old in olds]
+    stage.pass_time(MINUTE)
+    assert flag_of(of(news[0])) == flags.UNCLEAR_SUCCESSION
+    stage.pass_time(30 * MINUTE)
+    before = usage.record(acme, "pages", 3, key="before", now=stage.now)
+    succession.link_by_hand(of(news[0]).pk, old=olds[0], by=acme_admin, reason="told", now=stage.now)
+    assert (flag_of(olds[0]), flag_of(of(news[0]))) == ("", "")
+    metering.close_last_hours(region=REGION, now=stage.now)
+    stage.pass_time(5 * HOUR)
+    after = usage.record(acme, "pages", 5, key="after", now=stage.now)
+    before.refresh_from_db()
+    assert before.metering_record.agreement == olds[0]
+    assert (after.agreement, after.disposition) == (of(news[0]), "billable")
+    assert is_proved()
+
+
+def test_what_was_used_before_a_later_link_is_billed_on_the_renewal_under_another_key(
+    stage, aws, acme, other, acme_admin
+):
+    """docs/lifecycle.md, "too late for AWS": a use stays where it was written, so it is written once more."""
+    olds = two_purchases(stage, acme, other)
+    news = [aws.control.replace(old.agreement_id) for old in olds]
+    stage.pass_time(MINUTE)
+    stage.pass_time(2 * HOUR)
+    old, new = olds[0], of(news[0])
+    late = usage.record(acme, "pages", 105, key="k1", now=stage.now)
+    assert (late.agreement, late.disposition) == (old, "too_late")
+    stage.pass_time(4 * HOUR)
+    succession.link_by_hand(new.pk, old=old, by=acme_admin, reason="told", now=stage.now)
+    stage.pass_time(SECOND)
+    decide = {"by": acme_admin, "reason": "billed on the renewal", "now": stage.now}
+    assert decisions.bill_late_usage([late], **decide).refused
+
+    again = usage.record(
+        acme,
+        "pages",
+        105,
+        key="k1 on the renewal",
+        occurred_at=late.occurred_at,
+        agreement=new,
+        now=stage.now,
+    )
+    assert (again.agreement, again.disposition) == (new, "billable")
+    assert decisions.write_off_usage([late], **decide).done == [late.pk]
+    assert usage.record(acme, "pages", 105, key="k1", now=stage.now) == late
+    metering.close_hours(region=REGION, now=stage.now)
+    submission.submit_due(aws.marketplace, now=stage.now)
+    assert aws.control.invoice()["totals"][0]["quantity"] == "5"
     assert is_proved()
 
 

@@ -444,6 +444,27 @@ def test_an_hour_is_metered_under_one_identity(catalog, acme):
     make_record(licensed, NOON - HOUR, 5)
 
 
+def test_an_hour_is_metered_once_under_one_product_code(catalog, acme):
+    """AWS knows it by product code and customer, whichever of the buyer's purchases it is of."""
+    ours = {"product_code": "reports-classic", "account": "123456789012"}
+    first = make_agreement(catalog, acme, **ours, status="ended", ended_at=NOON - HOUR)
+    second = make_agreement(catalog, acme, **ours)
+    record = make_record(first, NOON - HOUR, 5)
+    with pytest.raises(IntegrityError, match="metering_record_under_one_identity"), transaction.atomic():
+        insert_copy(record, agreement_id=second.pk)
+    insert_copy(record, agreement_id=second.pk, hour=moment(NOON - 2 * HOUR))
+    exports = Dimension.objects.create(product=first.product, key="exports", label="Exports", kind="metered")
+    insert_copy(record, agreement_id=second.pk, dimension_id=exports.pk)
+    update(record, state="void")
+    insert_copy(record, agreement_id=second.pk, state="due")
+
+
+def test_an_hour_is_metered_under_each_of_a_buyers_licenses(catalog, acme):
+    first, second = (make_agreement(catalog, acme, account="123456789012") for _ in range(2))
+    record = make_record(first, NOON - HOUR, 5)
+    insert_copy(record, agreement_id=second.pk, wire_license_arn=second.license_arn)
+
+
 @pytest.mark.parametrize(
     ("since", "until", "overlaps"),
     [

@@ -10,8 +10,9 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from billing import metering, reconciliation, submission, triggers
+from billing.aws.window import HOUR
 from billing.models import MeteringRecord
-from tests.billing.ledger import NOON, REGION, bought_agreement, use
+from tests.billing.ledger import NOON, REGION, bought_agreement, make_agreement, make_record, use
 
 NOW = NOON + timedelta(minutes=5)
 
@@ -66,6 +67,26 @@ def test_a_breach_is_a_line_with_its_ids_and_both_figures(agreement, verify):
         "AWS is told 18, the quantity is 17.5 [expected 17.5, found 18]\n"
         "1 breaches (wire: 1), 0 notes.\n"
     )
+
+
+def test_an_id_of_awss_on_two_records_is_a_breach_of_both(agreement, catalog, acme, verify):
+    first = MeteringRecord.objects.get()
+    other = make_agreement(catalog, acme)
+    second = make_record(other, NOON - 9 * HOUR, 0, state="accepted", aws_record_id=first.aws_record_id)
+    make_record(other, NOON - 8 * HOUR, 0, state="accepted", aws_record_id="another")
+    code, said = verify()
+    assert code == 1
+    for record, twin in ((first, second), (second, first)):
+        assert (
+            f"{record.hour:%Y-%m-%dT%H:%MZ}, record {record.pk}: AWS's id {first.aws_record_id} is also on "
+            f"record {twin.pk}: AWS took one of them [expected 1 record, found 2]"
+        ) in said
+    assert "same_aws_id: 2" in said
+    for name, owned in ((agreement.pk, first), (other.pk, second)):
+        _, said = verify("--agreement", name)
+        assert ("same_aws_id: 1" in said, f"record {owned.pk}: AWS's id" in said) == (True, True)
+    _, said = verify("--since", f"{first.hour:%Y-%m-%dT%H:%M}")
+    assert "same_aws_id: 1" in said
 
 
 def test_an_agreement_has_many_names(agreement, verify):

@@ -14,8 +14,9 @@ _UNUSABLE = 2
 
 class Command(BaseCommand):
     help = (
-        "After a restore from a backup: take every unsettled record for sent, and set usage aside that would "
-        "be billed under another hour than the first time. docs/backup.md has the steps around it."
+        "After a restore from a backup: take every unsettled record for sent, close usage in its own hour, "
+        "and set aside what would be billed under another hour than the first time. docs/backup.md has the "
+        "steps around it."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -37,9 +38,18 @@ class Command(BaseCommand):
             f"{assumed.records} records are in doubt: they go out again as they are, and AWS bills each once."
         )
         self.stdout.write(
+            f"{assumed.hours} hours were closed as they are recorded now: AWS bills each once, and keeps its "
+            "own figure where it has another (a conflict)."
+        )
+        self.stdout.write(
             f"{assumed.uses} uses came too late for their own hour: compare with AWS's report, then bill "
             "them late or write them off."
         )
+        if assumed.late:
+            self.stdout.write(
+                f"{assumed.late} uses were too late already: an operator may have billed them since the "
+                "backup. Bill none of them before AWS's report tells what it billed."
+            )
         if assumed.undecided:
             self.stdout.write(
                 f"{assumed.undecided} records are parked, expired or in conflict, as they were when the "
