@@ -99,9 +99,10 @@ class BotoMarketplace:
 
     def batch_meter_usage(self, lines: Sequence[UsageLine], *, region: str) -> BatchAnswer:
         """Send one batch, once: the ledger retries, byte for byte and to the same Region, not the SDK."""
-        metering = self._client("metering", region)
         request = wire.batch_request(lines)
-        answer: BatchAnswer = self._call(lambda: _batch_answer(metering.batch_meter_usage(**request), lines))
+        answer: BatchAnswer = self._call(
+            lambda: _batch_answer(self._client("metering", region).batch_meter_usage(**request), lines)
+        )
         return answer
 
     def describe_agreement(self, agreement_id: str) -> AgreementDetails | None:
