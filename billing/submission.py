@@ -44,8 +44,8 @@ _PATIENCE = _RENEW_AFTER.total_seconds()  # longest wait for anything before the
 _MAX_FAILURES = 3  # in a row: AWS is down in this Region, the next run tries again
 _SUSPICIOUS = 3  # sends of a record that AWS never answered: it may be what AWS stumbles over
 _MAX_THROTTLES = 6  # pauses in a row
-_READY = 6 * MOST  # calls in flight or about to be
-_AT_ONCE = 2 * MOST  # calls in a claim, at least: it costs little more than for one
+_READY = 12 * MOST  # calls in flight or about to be
+_AT_ONCE = 4 * MOST  # calls in a claim, at least: it costs little more than for one
 
 
 @dataclass(slots=True)

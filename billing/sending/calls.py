@@ -22,8 +22,8 @@ from billing.sending.pacing import Pace, Slot
 logger = logging.getLogger(__name__)
 
 MOST = 10  # at a time
-_LINGER = 0.05  # seconds: for how long answers gather, until there are ENOUGH to be settled together
-ENOUGH = 2 * MOST
+_LINGER = 0.2  # seconds: for how long answers gather, until there are ENOUGH to be settled together
+ENOUGH = 4 * MOST
 
 Answer = BatchAnswer | MarketplaceError
 
