@@ -36,14 +36,17 @@ def _waiting(membership: Membership) -> Iterator[Notice]:
         .annotate(count=Count("pk"))
         .values("count")
     )
-    has_purchase, askers = (
+    found = (
         Membership.objects.filter(pk=membership.pk)
         .values_list(
             Exists(visitors.unclaimed_of(OuterRef("user"))),
             Coalesce(Subquery(requests, output_field=IntegerField()), 0),
         )
-        .get()
+        .first()
     )
+    if found is None:  # removed while the page was made
+        return
+    has_purchase, askers = found
     if has_purchase:
         text = _("A purchase is waiting to be set up.")
         yield Notice(text, url=reverse("billing:welcome"), action=_("Set it up"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from django.db.models import Case, Value, When
 from django.urls import reverse
 from django.utils.functional import Promise
 from django.utils.translation import gettext as _
@@ -32,9 +33,11 @@ def of(membership: Membership) -> list[Fact]:
     """What lives, newest first; of what is over only the newest. One query."""
     organization = membership.organization
     url = reverse("billing:subscription", args=[organization.slug]) if membership.is_administrator else ""
-    agreements = list(organization.agreements.select_related("product")[: 4 * _SHOWN])
-    living = [agreement for agreement in agreements if agreement.status not in registration.OVER]
-    shown = (living or agreements[:1])[:_SHOWN]
+    agreements = organization.agreements.select_related("product")
+    is_over = Case(When(status__in=registration.OVER, then=Value(1)), default=Value(0))
+    newest = list(agreements.order_by(is_over, "-created_at", "-pk")[:_SHOWN])
+    living = [agreement for agreement in newest if agreement.status not in registration.OVER]
+    shown = living or newest[:1]
     if not shown:
         return [Fact(_("Subscription"), _("None yet"), url=url)]
     return [

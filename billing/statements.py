@@ -18,6 +18,7 @@ from typing import Any
 from django.db.models import Exists, OuterRef, Q
 
 from accounts.models import Organization
+from billing import tenures
 from billing.models import Agreement, Dimension, MeteringRecord, UsageArchiveTotal, UsageEvent
 from billing.reconciliation import comparing, months
 from billing.reconciliation.comparing import Variance
@@ -75,11 +76,17 @@ class Statement:
     organization: Organization | None
     agreement: Agreement | None
     parts: Sequence[Part]
+    # Purchases that came or went: whose share of the month was whose stands on their own pages.
+    moved: Sequence[Agreement] = ()
 
     @property
     def is_final(self) -> bool:
         """The month is over, and no usage of it waits for anything."""
-        return self.as_of >= self.month.end and all(part.total.figures.is_final for part in self.parts)
+        return (
+            not self.moved
+            and self.as_of >= self.month.end
+            and all(part.total.figures.is_final for part in self.parts)
+        )
 
 
 def of_agreement(agreement: Agreement, month: Month, *, now: datetime) -> Statement:
@@ -88,7 +95,11 @@ def of_agreement(agreement: Agreement, month: Month, *, now: datetime) -> Statem
 
 
 def of_organization(organization: Organization, month: Month, *, now: datetime) -> Statement:
-    """Of each purchase that has usage of the month, also of those that ended."""
+    """Of each purchase that has usage of the month, also of those that ended.
+
+    A purchase that was moved from or to another workspace is named, and left out: AWS bills it as one, and
+    neither may see what the other used.
+    """
     records = MeteringRecord.objects.filter(
         agreement=OuterRef("pk"), hour__gte=month.start, hour__lt=month.end
     )
@@ -101,10 +112,14 @@ def of_organization(organization: Organization, month: Month, *, now: datetime) 
     archived = UsageArchiveTotal.objects.filter(
         agreement=OuterRef("pk"), day__gte=month.start.date(), day__lt=month.end.date()
     )
-    bought = organization.agreements.filter(Q(Exists(records)) | Q(Exists(events)) | Q(Exists(archived)))
-    agreements = list(bought.select_related("product", "customer", "organization").order_by("pk"))
+    held = tenures.read(organization)
+    bought = Agreement.objects.filter(held.agreements)
+    used = bought.filter(Q(Exists(records)) | Q(Exists(events)) | Q(Exists(archived)))
+    agreements = list(used.select_related("product", "customer", "organization").order_by("pk"))
+    told = [agreement for agreement in agreements if agreement.pk not in held.moved]
+    moved = [agreement for agreement in agreements if agreement.pk in held.moved]
     with one_instant():
-        return Statement(month, now, organization, None, list(_parts(agreements, month)))
+        return Statement(month, now, organization, None, list(_parts(told, month)) if told else [], moved)
 
 
 def _parts(agreements: Sequence[Agreement], month: Month) -> Iterator[Part]:
@@ -160,17 +175,11 @@ def _tags(scope: Scope) -> dict[tuple[int, int], dict[Tags, int]]:
 
 def as_rows(statement: Statement) -> Iterator[dict[str, str]]:
     """A row for the total of each dimension, for each of its days, for each set of its tags."""
+    for agreement in statement.moved:
+        yield {**_of(agreement, statement), "organization": "", "row": "moved"}
     for part in statement.parts:
-        agreement = part.agreement
         common = {
-            "month": str(statement.month),
-            "as_of": _stamp(statement.as_of),
-            "is_final": "yes" if statement.is_final else "no",
-            "organization": agreement.organization.name if agreement.organization else "",
-            "aws_account": agreement.customer.aws_account_id or agreement.customer.customer_identifier or "",
-            "agreement_id": agreement.agreement_id or "",
-            "license_id": agreement.license_id or "",
-            "product": agreement.product.title,
+            **_of(part.agreement, statement),
             "dimension": part.dimension.key,
             "unit": part.dimension.unit,
             "reported_until": part.reported_until.isoformat() if part.reported_until else "",
@@ -180,6 +189,19 @@ def as_rows(statement: Statement) -> Iterator[dict[str, str]]:
             yield {**common, "row": "day", "day": day.isoformat(), **_known(of_day.as_texts())}
         for tags, amount in part.tags:
             yield {**common, "row": "tags", "tags": tags_text(tags), "metered": plain(amount)}
+
+
+def _of(agreement: Agreement, statement: Statement) -> dict[str, str]:
+    return {
+        "month": str(statement.month),
+        "as_of": _stamp(statement.as_of),
+        "is_final": "yes" if statement.is_final else "no",
+        "organization": agreement.organization.name if agreement.organization else "",
+        "aws_account": agreement.customer.aws_account_id or agreement.customer.customer_identifier or "",
+        "agreement_id": agreement.agreement_id or "",
+        "license_id": agreement.license_id or "",
+        "product": agreement.product.title,
+    }
 
 
 def as_csv(statement: Statement) -> Iterator[str]:
@@ -200,6 +222,10 @@ def as_json(statement: Statement) -> str:
         "is_final": statement.is_final,
         "organization": statement.organization.name if statement.organization else None,
         "parts": [_part(part) for part in statement.parts],
+        "moved": [
+            {"agreement_id": each.agreement_id, "license_id": each.license_id, "product": each.product.title}
+            for each in statement.moved
+        ],
     }
     return json.dumps(told, ensure_ascii=False, indent=1) + "\n"
 

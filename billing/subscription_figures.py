@@ -63,7 +63,7 @@ def read(
 
     def parts(column: str) -> tuple[Q, Q]:
         told = Q(agreement__in=over) | Q(**{f"{column}__gte": month_of(now)})
-        return told, _this_term(dimensions, earlier, column, now=now)
+        return told, _this_term(agreements, dimensions, earlier, column, now=now)
 
     told, term = parts("hour")
     ours = tenures.in_hours()
@@ -144,6 +144,7 @@ def _earlier_terms(
 
 
 def _this_term(
+    agreements: Iterable[Agreement],
     dimensions: Collection[Dimension],
     earlier: Iterable[tuple[int, list[int], datetime]],
     column: str,
@@ -154,5 +155,9 @@ def _this_term(
     this_term = Q()
     for agreement, drawing, began in earlier:
         this_term &= ~Q(agreement=agreement, dimension__in=drawing, **{f"{column}__lt": began})
-    this_month = Q(dimension__in=by_month, **{f"{column}__gte": month_of(now)})
+    in_month = Q(**{f"{column}__gte": month_of(now)})
+    for each in agreements:
+        if each.ended_at is not None:  # its last month
+            in_month |= Q(agreement=each, **{f"{column}__gte": month_of(each.ended_at)})
+    this_month = Q(dimension__in=by_month) & in_month
     return this_month | ~Q(dimension__in=by_month) & this_term

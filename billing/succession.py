@@ -14,6 +14,7 @@ from datetime import datetime
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from accounts import locks
 from accounts.models import User
 from billing import audit, customers, flags, lifecycle, owed
 from billing.decision_rules import Refused
@@ -118,9 +119,12 @@ def _join(old: Agreement, new: Agreement, *, now: datetime, by: User | str = "aw
     if new.activated_at is not None:
         flags.lower_flag(old, flags.NO_SUCCESSOR, by=by, at=now)
     # A workspace that was closed inherits nothing: the purchase waits for its buyer to come again.
-    is_open = old.organization is not None and old.organization.closed_at is None
-    if new.organization_id is None and is_open:
-        new.organization, new.claimed_at = old.organization, now
+    if new.organization_id is not None or old.organization_id is None:
+        return
+    # Closing it holds this row and looks for purchases: one of the two comes first.
+    organization = locks.organization(old.organization_id)
+    if organization.closed_at is None:
+        new.organization, new.claimed_at = organization, now
         new.save(update_fields=["organization", "claimed_at"])
         audit.record(new, "inherited", by=by, at=now, organization=old.organization_id, agreement=old.pk)
         lifecycle.bring_up_to_date(new, by=by, now=now)

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from accounts import organizations
-from billing import statements
+from billing import statements, transfers
 from billing.models import AuditEvent, Dimension, UsageEvent
 from billing.reconciliation.months import Month
 from tests.billing.ledger import NOON, make_agreement, make_record, use
@@ -147,3 +147,27 @@ def test_a_statement_is_of_one_purchase_or_one_organization(client, operator, pa
 
     assert client.get(f"{STATEMENT}.csv?{query.format(payg.pk, acme.pk)}").status_code == 404
     assert client.post(f"{STATEMENT}.csv?agreement={payg.pk}").status_code == 405
+
+
+def test_of_a_purchase_that_was_moved_neither_workspace_is_told_what_the_other_used(
+    client, operator, catalog, acme, acme_admin, payg, make_user
+):
+    globex = organizations.create(name="Globex", owner=make_user("hank@globex.example"))
+    other = make_agreement(catalog, globex)
+    use(payg, 7, tags={"team": "secret-project"})
+    use(other, 2)
+    transfers.transfer(payg.pk, to=globex, by=acme_admin, reason="x", now=NOON)
+    client.force_login(operator)
+    for organization, parts in ((acme, 0), (globex, 1)):
+        statement = statements.of_organization(organization, NOVEMBER, now=AFTER)
+        assert [each.pk for each in statement.moved] == [payg.pk]
+        assert len(statement.parts) == parts
+        assert not statement.is_final
+        told = "".join(statements.as_csv(statement)) + statements.as_json(statement)
+        page = client.get(f"{STATEMENT}.html", {"organization": organization.pk, "month": "2026-11"})
+        for text in (told, page.content.decode()):
+            assert "secret" not in text
+            assert payg.product.title in text
+        assert [each["row"] for each in rows_of(statement)].count("moved") == 1
+        assert "was moved from or to another workspace" in page.content.decode()
+    assert statements.of_agreement(payg, NOVEMBER, now=AFTER).parts

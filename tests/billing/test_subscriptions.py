@@ -9,7 +9,7 @@ import pytest
 from django.utils import timezone
 
 from accounts import organizations
-from billing import effects, gates, metering, subscriptions, usage
+from billing import effects, gates, metering, standing, subscriptions, usage
 from billing.aws.window import HOUR, month_of
 from billing.models import Agreement, Dimension, Entitlement, MeteringRecord, UsageEvent
 from billing.subscriptions import page_of, subscriptions_of
@@ -191,6 +191,35 @@ def test_what_is_left_counts_the_calendar_month_where_the_allowance_is_monthly(c
     Dimension.objects.filter(key="pages").update(allowance_period="term")
     assert gates.quota(acme, "reports", now=NOW).remaining == 15
     assert subscriptions_of(acme, now=NOW)[0].entitlements[0].remaining == 15
+
+
+def test_what_has_ended_tells_what_was_used_of_its_last_month(catalog, acme):
+    month = month_of(NOW)
+    ended = month - timedelta(days=2)
+    begun = month_of(ended) - timedelta(days=10)
+    agreement = make_agreement(
+        catalog, acme, "reports-flex", activated_at=begun, ended_at=ended, closes_at=ended + HOUR
+    )
+    entitle(agreement, 100, since=begun)
+    Dimension.objects.filter(key="pages").update(allowance_period="month")
+    make_record(agreement, month_of(ended) - HOUR, 40, state="accepted")
+    make_record(agreement, month_of(ended), 60, state="accepted")
+
+    [subscription] = subscriptions_of(acme, now=NOW)
+
+    assert [each.figures.used for each in subscription.usage] == [100]
+    assert [(line.used, line.remaining) for line in subscription.entitlements] == [(60, 40)]
+
+
+def test_what_lives_is_told_first_however_much_has_failed_since(catalog, acme, acme_admin):
+    make_agreement(catalog, acme, "reports-flex")
+    for _ in range(13):
+        failed = make_agreement(catalog, acme)
+        Agreement.objects.filter(pk=failed.pk).update(status="failed")
+
+    facts = standing.of(acme.memberships.get(user=acme_admin))
+
+    assert [(fact.label, fact.text) for fact in facts] == [("Acme Reports Flex", "Active")]
 
 
 def test_a_contract_that_renews_in_place_starts_with_a_full_allowance(catalog, acme):
