@@ -18,6 +18,7 @@ from accounts import log_context
 from billing import entitlements, metering, readings, succession
 from billing.aws.errors import MarketplaceError
 from billing.aws.types import Marketplace
+from billing.aws.words import storable
 from billing.mailing import delivery
 from billing.mailing.letters import Situation
 from billing.mails import LETTERS
@@ -126,22 +127,17 @@ def _finish(effect: Effect, outcome: str | Skipped, *, now: datetime) -> None:
     state, text = Effect.State.DONE, outcome
     if isinstance(outcome, Skipped):
         state, text = Effect.State.SKIPPED, outcome.why
-    _in_hand(effect).update(state=state, done_at=now, error="", outcome=_storable(str(text))[:200])
+    _in_hand(effect).update(state=state, done_at=now, error="", outcome=storable(str(text))[:200])
 
 
 def _wait(effect: Effect, why: str, *, now: datetime) -> None:
     """No failure: it is looked at again, and does not count among those that people must see."""
-    _in_hand(effect).update(error=_storable(why), due_at=now + PATIENCE, attempts=0)
+    _in_hand(effect).update(error=storable(why), due_at=now + PATIENCE, attempts=0)
 
 
 def _put_off(effect: Effect, error: str, *, now: datetime) -> None:
     pause = min(timedelta(minutes=10), timedelta(seconds=15) * 2 ** min(effect.attempts - 1, 10))
-    _in_hand(effect).update(error=_storable(error), due_at=now + pause)
-
-
-def _storable(text: str) -> str:
-    """PostgreSQL keeps no NUL, and no half of a surrogate pair: others' words may hold them."""
-    return text.replace("\x00", "").encode(errors="replace").decode()
+    _in_hand(effect).update(error=storable(error), due_at=now + pause)
 
 
 def _in_hand(effect: Effect) -> QuerySet[Effect]:

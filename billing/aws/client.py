@@ -49,6 +49,7 @@ from billing.aws.types import (
     UsageLine,
     UsageOutcome,
 )
+from billing.aws.words import storable
 
 logger = logging.getLogger(__name__)
 
@@ -334,8 +335,8 @@ def _batch_answer(answer: dict[str, Any], lines: Sequence[UsageLine]) -> BatchAn
 
 
 def _words(given: Any) -> str:
-    """AWS's text as the database can keep it: no NUL, and no half of a surrogate pair."""
-    return "" if given is None else str(given).replace("\x00", "").encode("utf-8", "replace").decode()
+    """AWS's text as the database can keep it."""
+    return "" if given is None else storable(str(given))
 
 
 def _filter(of: EntitlementFilter) -> dict[str, list[str]]:

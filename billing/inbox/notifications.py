@@ -16,6 +16,7 @@ from typing import Any
 from django.utils.dateparse import parse_datetime
 
 from billing.aws.types import QueueMessage
+from billing.aws.words import storable
 
 
 class Type(StrEnum):
@@ -204,11 +205,8 @@ def _type_of(detail_type: str) -> Type:
 
 
 def _text(value: Any) -> str | None:
-    """What a column can hold of it: PostgreSQL keeps no NUL, and no half of a surrogate pair."""
-    if value is None:
-        return None
-    text = str(value).replace("\x00", "").encode(errors="replace").decode()
-    return text.strip() or None
+    """What a column can hold of it."""
+    return None if value is None else storable(str(value)).strip() or None
 
 
 def _upper(value: Any) -> str | None:
