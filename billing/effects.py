@@ -170,7 +170,7 @@ def _sync(effect: Effect, marketplace: Marketplace, *, now: datetime, began: flo
     )
     # What else is announced by now is answered by the same reading. What comes while AWS is asked is not,
     # though it may be due by ``now``: whoever applies it may have begun before us.
-    announced = list(due.values_list("pk", flat=True))
+    announced = dict(due.values_list("pk", "caused_at"))
     # The call's own time, not the run's: where a reading that began later was applied instead, that one
     # began after all these were announced, and answers them too.
     applied = entitlements.sync(
@@ -178,10 +178,11 @@ def _sync(effect: Effect, marketplace: Marketplace, *, now: datetime, began: flo
         marketplace=marketplace,
         now=now,
         began_at=_clock(now, began),
-        since=effect.caused_at,
+        # Of the first of them, whichever was heard of first.
+        since=min([effect.caused_at, *announced.values()]),
         because=effect.cause,
     )
-    due.filter(pk__in=announced).update(
+    due.filter(pk__in=list(announced)).update(
         state=Effect.State.DONE, done_at=now, error="", outcome=f"read with effect {effect.pk}"
     )
     return "read" if applied else "a later reading was applied before"
